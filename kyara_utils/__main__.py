@@ -1,0 +1,72 @@
+"""`python -m kyara_utils run|status|doctor`: the command line; errors are one line and exit code 1."""
+
+import argparse
+import sys
+
+from kyara_utils.runs.errors import KyaraError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog="python -m kyara_utils", description=__doc__.split(":")[0].strip("`"))
+    commands = top.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a recipe's notebooks in order, skipping what is fresh")
+    run.add_argument("recipe", help="a folder of params/, e.g. smoke")
+    run.add_argument("--dry-run", action="store_true", help="only say what would run, and why")
+    run.add_argument("--only", default="", metavar="STEP", help="run this step alone (05 or 05_sft)")
+    run.add_argument("--from", default="", dest="first", metavar="STEP", help="begin with this step")
+    run.add_argument("--to", default="", dest="last", metavar="STEP", help="end with this step")
+    run.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="STEP.NAME=VALUE",
+        help="override a parameter, e.g. 05_sft.epochs=2; may be repeated",
+    )  # fmt: skip
+    status = commands.add_parser("status", help="show which steps are done, fresh or stale, and why")
+    status.add_argument("recipe", nargs="?", default="smoke")
+    commands.add_parser("doctor", help="show what this machine has and what is missing, with the mend")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return COMMANDS[options.command](options)
+    except KyaraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    from kyara_utils.runs.pipeline import run
+
+    count = run(options.recipe, options.settings, options.only, options.first, options.last, options.dry_run)
+    print(f"{count} step(s) {'would run' if options.dry_run else 'ran'}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from kyara_utils.runs.pipeline import status
+
+    for row in status(options.recipe):
+        seconds = f"{row['seconds']:7.1f} s {row['peak_gb']:5.2f} GB" if row["seconds"] is not None else " " * 18
+        rows = ", ".join(f"{name} {count}" for name, count in row["rows"].items())
+        print(f"{row['step']:<24} {seconds}  {row['state']:<28} {rows}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kyara_utils.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(finding)
+    return 1 if any(finding.mend and finding.needed for finding in findings) else 0
+
+
+COMMANDS = {"run": _run, "status": _status, "doctor": _doctor}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""From per-item outcomes to score rows with n, unscored and a 95 % interval: the one place where scores are
+averaged.
+
+An unscored item is neither right nor wrong. `value` is the share shown to be right among all n items; `low`
+is the interval's end if every unscored item were wrong, `high` if every one were right, so a poor parser
+widens the interval instead of quietly moving the score.
+"""
+
+import math
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
+from kyara_utils.evaluation.statistics import (
+    bootstrap_mean,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_bootstrap,
+    wilson,
+)
+from kyara_utils.runs.errors import KyaraError
+
+Row = dict[str, Any]
+BAND = "unscored items wrong at the low end, right at the high end"
+UNDER = {CORRECT: 1.0, WRONG: 0.0, UNSCORED: 0.0}
+OVER = {CORRECT: 1.0, WRONG: 0.0, UNSCORED: 1.0}
+PAIR_OUTCOMES = ("win", "tie", "loss")
+
+
+def score_row(
+    benchmark: str,
+    model: str,
+    metric: str,
+    value: float,
+    n: int,
+    unscored: int,
+    low: float,
+    high: float,
+    protocol: str,
+) -> Row:
+    """One line of scores.csv; value, low and high are shares in [0, 1]."""
+    names = ("benchmark", "model", "metric", "value", "n", "unscored", "low", "high", "protocol")
+    return dict(zip(names, (benchmark, model, metric, value, n, unscored, low, high, protocol), strict=True))
+
+
+def _by(rows: Iterable[Row], *fields: str) -> dict[tuple, list[Row]]:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[field] for field in fields), []).append(row)
+    return groups
+
+
+def _proportion(benchmark: str, model: str, metric: str, outcomes: list[str], protocol: str) -> Row:
+    n, right, unscored = len(outcomes), outcomes.count(CORRECT), outcomes.count(UNSCORED)
+    low, high = wilson(right, n)[0], wilson(right + unscored, n)[1]
+    value = right / n if n else math.nan
+    return score_row(benchmark, model, metric, value, n, unscored, low, high, f"{protocol}; Wilson; {BAND}")
+
+
+def _clustered(
+    outcomes: list[str], clusters: list[Hashable], weights: list[float]
+) -> tuple[float, float, float]:
+    """Weighted share right and its cluster-bootstrap interval, never narrower than Wilson's.
+
+    With few clusters, or all of them alike, the bootstrap alone would give an interval of almost no width.
+    """
+    n = len(outcomes)
+    value, low, _ = bootstrap_mean([UNDER[outcome] for outcome in outcomes], clusters, weights=weights)
+    most, _, high = bootstrap_mean([OVER[outcome] for outcome in outcomes], clusters, weights=weights)
+    return value, min(low, wilson(min(value * n, n), n)[0]), max(high, wilson(min(most * n, n), n)[1])
+
+
+def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") -> list[Row]:
+    """Rows {benchmark, model, group, subject, outcome} → per model `macro` (mean of the groups' means) and
+    one row a group.
+
+    The macro interval is a cluster bootstrap by subject; a group has too few subjects for that, so Wilson
+    over its items.
+    """
+    scores = []
+    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
+        groups = _by(items, "group")
+        weights = [1 / len(groups[(item["group"],)]) for item in items]
+        outcomes = [item["outcome"] for item in items]
+        value, low, high = _clustered(outcomes, [item["subject"] for item in items], weights)
+        rule = (
+            f"{protocol}; macro mean of {len(groups)} groups; cluster bootstrap by subject, at least Wilson"
+        )
+        scores.append(
+            score_row(
+                benchmark,
+                model,
+                "macro",
+                value,
+                len(items),
+                outcomes.count(UNSCORED),
+                low,
+                high,
+                f"{rule}; {BAND}",
+            )
+        )
+        for (group,), members in groups.items():
+            scores.append(_proportion(benchmark, model, group, [row["outcome"] for row in members], protocol))
+    return scores
+
+
+def summarise_maths(rows: list[Row], protocol: str = "greedy") -> list[Row]:
+    """Rows {benchmark, model, strict, lenient} → per model one row for each of the two parsing rules."""
+    scores = []
+    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
+        for metric, rule in (("strict", "答案是N"), ("lenient", "last number")):
+            outcomes = [item[metric] for item in items]
+            scores.append(_proportion(benchmark, model, metric, outcomes, f"{protocol}; {rule}"))
+    return scores
+
+
+def summarise_instruction(rows: list[Row], protocol: str = "greedy") -> list[Row]:
+    """Rows {benchmark, model, id, outcome, checks} → per model `prompt` (all instructions hold) and
+    `instruction` level.
+
+    The instructions of one prompt share an answer, so their interval is a cluster bootstrap by prompt.
+    """
+    scores = []
+    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
+        scores.append(_proportion(benchmark, model, "prompt", [item["outcome"] for item in items], protocol))
+        outcomes = [outcome for item in items for outcome in item["checks"]]
+        clusters = [item["id"] for item in items for _ in item["checks"]]
+        value, low, high = _clustered(outcomes, clusters, [1.0] * len(outcomes))
+        n, unscored = len(outcomes), outcomes.count(UNSCORED)
+        rule = f"{protocol}; cluster bootstrap by prompt, at least Wilson; {BAND}"
+        scores.append(score_row(benchmark, model, "instruction", value, n, unscored, low, high, rule))
+    return scores
+
+
+def count_pairs(rows: list[Row]) -> list[Row]:
+    """Judged pairs {model_a, model_b, outcome} → {model_a, model_b, wins, ties, losses, n}, seen from
+    model_a.
+
+    `outcome` is win, tie, loss or unscored; n counts the pairs that were judged, so wins + ties + losses = n.
+    """
+    counts = []
+    for (model_a, model_b), pairs in _by(rows, "model_a", "model_b").items():
+        outcomes = [pair["outcome"] for pair in pairs]
+        wins, ties, losses = (outcomes.count(outcome) for outcome in PAIR_OUTCOMES)
+        row = {"model_a": model_a, "model_b": model_b, "wins": wins, "ties": ties, "losses": losses}
+        counts.append(row | {"n": wins + ties + losses})
+    return counts
+
+
+def summarise_pairs(rows: list[Row], protocol: str = "judged in both orders") -> list[Row]:
+    """Judged pairs {model_a, model_b, outcome} → win, tie and loss rate of model_a as score rows (benchmark
+    `pairwise`)."""
+    scores = []
+    for (model_a, model_b), pairs in _by(rows, "model_a", "model_b").items():
+        for wanted in PAIR_OUTCOMES:
+            marks = {wanted: CORRECT, "unscored": UNSCORED}
+            outcomes = [marks.get(pair["outcome"], WRONG) for pair in pairs]
+            rule = f"{protocol}; against {model_b}"
+            scores.append(_proportion("pairwise", model_a, f"{wanted}_rate", outcomes, rule))
+    return scores
+
+
+def compare(rows: list[Row], model_a: str, model_b: str, field: str = "outcome") -> Row:
+    """Compare two models on the items (by `id`) that both have scored: difference a − b, interval, p and what
+    n can show.
+
+    Returns {model_a, model_b, n, difference, low, high, p, p_mcnemar, minimum_detectable}. Use one
+    benchmark's rows.
+    """
+    scored = {
+        model: {r["id"]: UNDER[r[field]] for r in rows if r["model"] == model and r[field] != UNSCORED}
+        for model in (model_a, model_b)
+    }
+    ids = sorted(scored[model_a].keys() & scored[model_b].keys())
+    if not ids:
+        raise KyaraError(f"{model_a} and {model_b} share no scored item; evaluate both on the same items")
+    a, b = ([scored[model][item] for item in ids] for model in (model_a, model_b))
+    difference, low, high, p = paired_bootstrap(a, b)
+    signs = [x - y for x, y in zip(a, b, strict=True)]
+    exact = mcnemar(signs.count(1.0), signs.count(-1.0))
+    tests = {"difference": difference, "low": low, "high": high, "p": p, "p_mcnemar": exact}
+    size = {"n": len(ids), "minimum_detectable": minimum_detectable_difference(len(ids))}
+    return {"model_a": model_a, "model_b": model_b} | size | tests

@@ -1,0 +1,46 @@
+"""The two ways a stage uses a model: text from a prompt file, and a verdict read from label log-probabilities.
+
+Verdicts never come from the text of a small model: it prefers one label whatever it is shown. The difference of the
+labels' log-probabilities still carries a signal once a threshold is read off controls whose answer is known.
+"""
+
+from typing import Any
+
+from kyara_utils.llm.client import Client, Request, Response
+from kyara_utils.llm.prompts import Prompt
+
+# llama.cpp returns this many alternatives cheaply; a label outside them is treated as just below the last.
+TOP = 64
+
+
+def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **options: Any) -> list[Response]:
+    """Render the prompt once per input and return the answers in order, white space stripped."""
+    requests = [Request(prompt.messages(**item), stop=prompt.stop, **options) for item in inputs]
+    responses = client.ask(requests, label=prompt.id)
+    for response in responses:
+        response.text = response.text.strip()
+    return responses
+
+
+def log_odds(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], labels: tuple[str, str]) -> list[Response]:
+    """Ask for one token per input; `score(response, labels)` then gives log P(first label) − log P(second)."""
+    requests = [Request(prompt.messages(**item), max_tokens=1, top_logprobs=TOP) for item in inputs]
+    return client.ask(requests, label=f"{prompt.id} {labels[0]}/{labels[1]}")
+
+
+def label_logprobs(response: Response, labels: tuple[str, ...]) -> dict[str, float]:
+    """Log-probability of each label as the answer's first token; labels that are not listed are left out."""
+    found: dict[str, float] = {}
+    for token, value in (response.logprobs[0] if response.logprobs else {}).items():
+        if token.strip() in labels:
+            found[token.strip()] = max(value, found.get(token.strip(), value))
+    return found
+
+
+def score(response: Response, labels: tuple[str, str]) -> float | None:
+    """Log-odds of the first label over the second, or None when neither was among the likely tokens."""
+    found = label_logprobs(response, labels)
+    if not found:
+        return None
+    floor = min(response.logprobs[0].values())
+    return found.get(labels[0], floor) - found.get(labels[1], floor)

@@ -1,0 +1,42 @@
+"""Answers of several models to the same prompts: the competitors of RLAIF and the opponent of SPIN."""
+
+import json
+from typing import Any
+
+from kyara_utils.llm import Client, Request, load_prompt
+
+Row = dict[str, Any]
+
+
+def answer_prompts(
+    client: Client, prompts: list[str], max_tokens: int = 160, temperature: float = 0.5, seed: int = 0
+) -> list[Row]:
+    """Ask one model all prompts; rows {model, prompt, text, finish_reason, call_id, error}.
+
+    Chat models get the bare prompt; a base model gets it behind worked examples (`preference/prompts/reply.md`).
+    0.5 is Kyara's published default chat temperature.
+    """
+    few_shot = load_prompt("preference/reply")
+    requests = []
+    for prompt in prompts:
+        plain = client.model.dialect == "plain"
+        messages = few_shot.messages(prompt=prompt) if plain else [{"role": "user", "content": prompt}]
+        stop = few_shot.stop if plain else ()
+        requests.append(Request(messages, max_tokens, temperature, stop, repeat_penalty=1.1, seed=seed))
+    return [
+        {
+            "model": client.model.name, "prompt": prompt, "text": response.text.strip(), "call_id": response.call_id,
+            "finish_reason": response.finish_reason, "error": response.error,
+        }
+        for prompt, response in zip(prompts, client.ask(requests, label=f"answers of {client.model.name}"), strict=True)
+    ]  # fmt: skip
+
+
+def user_prompt(row: Row) -> str:
+    """First user turn of a conversation row."""
+    return row["messages"][0]["content"]
+
+
+def meta_of(row: Row) -> Row:
+    """A row's `meta` as a dict."""
+    return json.loads(row["meta"])

@@ -1,0 +1,116 @@
+"""A pair of answers, judged in both orders; only a verdict that survives the swap makes a preference.
+
+The prompt is the model card's, word for word. `text` mode is the card's protocol: the judge reasons, then writes
+[[A]], [[B]] or [[C]]; the last tag counts, since earlier ones may be quoted. `logprob` mode is for judges too small to
+reason: the tag's log-probability is read right after the prompt. Judging both orders and adding the two margins cancels
+a constant liking for one position, which in small models is far larger than the signal.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kyara_utils.llm import Client, Request, Response, load_prompt
+from kyara_utils.llm.ask import TOP, label_logprobs
+
+VERDICT = re.compile(r"\[\[([ABC])\]\]")
+CUE = {"role": "assistant", "content": "My final verdict is: [["}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt; `first` and `second` are only names of positions in the forward order."""
+
+    id: str
+    prompt: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Both orders of one pair, seen from the forward order: A is `first`, B is `second`.
+
+    outcome: `first` or `second` when both orders agree, `tie` (a C, or unreadable in one order), `inconsistent`
+    (the judge followed the position), `unscored` (no verdict in either order). Margins: log P(A) − log P(B), log units,
+    with the judge's mean liking for position A over the run taken out; None in text mode.
+    """
+
+    pair_id: str
+    forward: str
+    reverse: str
+    outcome: str
+    margin_forward: float | None
+    margin_reverse: float | None
+    call_ids: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dict for JSON and CSV."""
+        return asdict(self)
+
+
+def judge_pairs(client: Client, pairs: list[Pair], mode: str = "text", tie_margin: float = 0.0) -> list[Verdict]:
+    """Judge every pair in both orders; `mode` is `text` or `logprob`. 2 × len(pairs) calls."""
+    prompt = load_prompt("preference/judge")
+    orders = [prompt.messages(prompt=p.prompt, answer=p.first, prediction=p.second) for p in pairs]
+    orders += [prompt.messages(prompt=p.prompt, answer=p.second, prediction=p.first) for p in pairs]
+    if mode == "text":
+        responses = client.ask([Request(messages, max_tokens=1024) for messages in orders], label="judge")
+        tags = [read_verdict(response.text) for response in responses]
+        margins: list[float | None] = [None] * len(tags)
+    else:
+        requests = [Request([*messages, CUE], max_tokens=1, top_logprobs=TOP) for messages in orders]
+        responses = client.ask(requests, label="judge")
+        margins = centred([margin(response) for response in responses])
+        tags = [tag_of(value, tie_margin) for value in margins]
+    half = len(pairs)
+    return [
+        _verdict(pair, tags[i], tags[half + i], margins[i], margins[half + i], responses[i], responses[half + i])
+        for i, pair in enumerate(pairs)
+    ]
+
+
+def read_verdict(text: str) -> str:
+    """The last [[A]], [[B]] or [[C]] of a judgement, or "" when there is none."""
+    tags = VERDICT.findall(text)
+    return tags[-1] if tags else ""
+
+
+def margin(response: Response) -> float | None:
+    """log P(A) − log P(B) as the first token after `[[`; None unless both are among the likely tokens."""
+    found = label_logprobs(response, ("A", "B"))
+    return found["A"] - found["B"] if len(found) == 2 else None
+
+
+def centred(margins: list[float | None]) -> list[float | None]:
+    """Take the mean liking for position A out: over both orders of all pairs it measures position alone."""
+    known = [value for value in margins if value is not None]
+    mean = sum(known) / len(known) if known else 0.0
+    return [None if value is None else value - mean for value in margins]
+
+
+def tag_of(value: float | None, tie_margin: float) -> str:
+    """A, B or C (within `tie_margin` of indifference), "" without a margin."""
+    if value is None:
+        return ""
+    if abs(value) <= tie_margin:
+        return "C"
+    return "A" if value > 0 else "B"
+
+
+def _verdict(pair: Pair, forward: str, reverse: str, ahead, behind, one: Response, two: Response) -> Verdict:
+    swapped = {"A": "B", "B": "A"}.get(reverse, reverse)
+    return Verdict(
+        pair.id, forward, swapped, outcome_of(forward, swapped),
+        None if ahead is None else round(ahead, 4), None if behind is None else round(-behind, 4),
+        (one.call_id, two.call_id),
+    )  # fmt: skip
+
+
+def outcome_of(forward: str, reverse: str) -> str:
+    """Outcome of two verdicts given in the forward order's terms."""
+    if not forward and not reverse:
+        return "unscored"
+    if forward == reverse and forward in ("A", "B"):
+        return "first" if forward == "A" else "second"
+    return "inconsistent" if {forward, reverse} == {"A", "B"} else "tie"

@@ -1,0 +1,116 @@
+"""From answers and verdicts to preference rows: RLAIF (judged) and SPIN (reference against the model's own sample).
+
+RLAIF follows the card: the same prompt to several models, a judge decides. SPIN (Chen et al. 2024, arXiv 2401.01335):
+chosen = the training answer, rejected = what the SFT model says, "for the High Quality Dataset" in Kyara's words.
+"""
+
+import json
+import random
+from itertools import combinations
+from typing import Any
+
+from kyara_utils.preference.candidates import user_prompt
+from kyara_utils.preference.judge import Pair, Verdict
+from kyara_utils.runs import content_id, reject
+
+Row = dict[str, Any]
+STEP = "06_dpo_pair_judging"
+
+
+def form_pairs(answers: list[Row], per_prompt: int = 2, seed: int = 0) -> tuple[list[tuple[Pair, Row, Row]], list[Row]]:
+    """Choose `per_prompt` pairs of different models' answers to each prompt; which comes first is drawn by seed.
+
+    Rejects single answers: call_failed, empty; and pairs: same_text.
+    """
+    usable, rejects = _usable(answers)
+    picker = random.Random(seed)
+    pairs = []
+    for prompt in sorted({row["prompt"] for row in usable}):
+        rows = sorted((row for row in usable if row["prompt"] == prompt), key=lambda row: row["model"])
+        options = list(combinations(rows, 2))
+        for one, two in picker.sample(options, min(per_prompt, len(options))):
+            if picker.random() < 0.5:
+                one, two = two, one
+            pair_id = content_id(prompt, one["text"], two["text"], prefix="pair_", n=12)
+            if one["text"] == two["text"]:
+                rejects.append(reject(STEP, "same_text", {"id": pair_id, "first": one, "second": two}))
+            else:
+                pairs.append((Pair(pair_id, prompt, one["text"], two["text"]), one, two))
+    return pairs, rejects
+
+
+def _usable(answers: list[Row]) -> tuple[list[Row], list[Row]]:
+    usable, rejects = [], []
+    for row in answers:
+        if row["error"]:
+            rejects.append(reject(STEP, "call_failed", row, row["error"]))
+        elif not row["text"]:
+            rejects.append(reject(STEP, "empty", row))
+        else:
+            usable.append(row)
+    return usable, rejects
+
+
+def rlaif_preferences(
+    pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], judge: str
+) -> tuple[list[Row], list[Row]]:
+    """Keep the pairs whose verdict is the same in both orders; rejects: inconsistent, tie, unscored."""
+    kept, rejects = [], []
+    for (pair, one, two), verdict in zip(pairs, verdicts, strict=True):
+        if verdict.outcome not in ("first", "second"):
+            row = {"id": pair.id, "prompt": pair.prompt, "first": one, "second": two, "verdict": verdict.as_dict()}
+            rejects.append(reject(STEP, verdict.outcome, row))
+            continue
+        chosen, rejected = (one, two) if verdict.outcome == "first" else (two, one)
+        note = {"judge": judge, **verdict.as_dict()}
+        calls = [chosen["call_id"], rejected["call_id"], *verdict.call_ids]
+        kept.append(preference(pair.prompt, chosen["text"], rejected["text"], "rlaif", chosen["model"], rejected["model"], note, [], calls))
+    return kept, rejects
+
+
+def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Pair each conversation's answer (chosen) with the model's sample (rejected); rejects: call_failed, empty, same_text."""
+    kept, rejects = [], []
+    for row, sample in zip(rows, samples, strict=True):
+        gold = row["messages"][-1]["content"]
+        rule = "call_failed" if sample["error"] else "" if sample["text"] else "empty"
+        rule = rule or ("same_text" if sample["text"] == gold.strip() else "")
+        if rule:
+            rejects.append(reject(STEP, rule, {"id": row["id"], "sample": sample, "chosen": gold}))
+            continue
+        kept.append(
+            preference(user_prompt(row), gold, sample["text"], "spin", "reference", sample["model"], {}, [row["id"]], [sample["call_id"]])
+        )
+    return kept, rejects
+
+
+def preference(
+    prompt: str, chosen: str, rejected: str, source: str, chosen_model: str, rejected_model: str,
+    verdicts: Row, parents: list[str], call_ids: list[str],
+) -> Row:  # fmt: skip
+    """Return a preference row in TRL's conversational format (DESIGN §3)."""
+    return {
+        "id": content_id(prompt, chosen, rejected, prefix="pref_", n=12),
+        "prompt": [{"role": "user", "content": prompt}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "source": source,
+        "chosen_model": chosen_model,
+        "rejected_model": rejected_model,
+        "verdicts": json.dumps(verdicts, ensure_ascii=False, sort_keys=True),
+        "parents": parents,
+        "call_ids": call_ids,
+    }
+
+
+def mix(groups: list[list[Row]]) -> tuple[list[Row], list[Row]]:
+    """Concatenate sources in order; a pair that an earlier source already has is rejected as duplicate_pair."""
+    seen: set[str] = set()
+    kept, rejects = [], []
+    for row in (row for group in groups for row in group):
+        if row["id"] in seen:
+            rejects.append(reject(STEP, "duplicate_pair", row))
+        else:
+            kept.append(row)
+        seen.add(row["id"])
+    return kept, rejects

@@ -1,0 +1,45 @@
+"""What a judge did: how often it survived the swap, which position it liked, whether it liked length."""
+
+from typing import Any
+
+from kyara_utils.preference.judge import Pair, Verdict
+
+Row = dict[str, Any]
+
+
+def judge_rows(pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], source: str = "rlaif") -> list[Row]:
+    """One flat row per judged pair, for `judge.csv`; lengths in characters, of the forward order where undecided."""
+    rows = []
+    for (pair, _, _), verdict in zip(pairs, verdicts, strict=True):
+        chosen, rejected = (pair.second, pair.first) if verdict.outcome == "second" else (pair.first, pair.second)
+        rows.append(
+            {
+                "source": source,
+                "margin_forward": verdict.margin_forward,
+                "margin_reverse": verdict.margin_reverse,
+                "verdict_forward": verdict.forward,
+                "verdict_reverse": verdict.reverse,
+                "outcome": "chosen" if verdict.outcome in ("first", "second") else verdict.outcome,
+                "chosen_length": len(chosen),
+                "rejected_length": len(rejected),
+            }
+        )
+    return rows
+
+
+def judge_summary(verdicts: list[Verdict]) -> dict[str, float]:
+    """Shares over all pairs: consistent, inconsistent, tie, unscored; and `first_shown`, the position bias.
+
+    `first_shown` is the share of single judgements for the answer shown first: 0.5 means no liking for a position.
+    """
+    n = len(verdicts) or 1
+    shares = {
+        name: round(sum(verdict.outcome in outcomes for verdict in verdicts) / n, 4)
+        for name, outcomes in {
+            "consistent": ("first", "second"), "inconsistent": ("inconsistent",), "tie": ("tie",), "unscored": ("unscored",),
+        }.items()
+    }  # fmt: skip
+    shown_first = [verdict.forward == "A" for verdict in verdicts if verdict.forward in ("A", "B")]
+    shown_first += [verdict.reverse == "B" for verdict in verdicts if verdict.reverse in ("A", "B")]
+    shares["first_shown"] = round(sum(shown_first) / len(shown_first), 4) if shown_first else 0.0
+    return shares

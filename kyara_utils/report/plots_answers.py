@@ -1,0 +1,169 @@
+"""Figures of judged answers: won and lost pairs, and open questions by category."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from kyara_utils.report.style import (
+    FAINT,
+    WIDTH,
+    Row,
+    canvas,
+    cells_of,
+    count,
+    figure_of,
+    model_colours,
+    names,
+    numbers,
+    percent,
+    short,
+    title,
+)
+
+
+@figure_of
+def pairwise(rows: list[Row]) -> Figure:
+    """Rows {model_a, model_b, wins, ties, losses, n} → 100 % bars, seen from model_a."""
+    wins, ties, losses = (numbers(rows, column) for column in ("wins", "ties", "losses"))
+    first, second, n = names(rows, "model_a"), names(rows, "model_b"), wins + ties + losses
+    figure, (axes,) = canvas(1.3 + 0.42 * len(rows))
+    colours, edge = model_colours([*first, *second]), np.zeros(len(rows))
+    for label, values in (("wins", wins), ("ties", ties), ("losses", losses)):
+        shares = 100 * np.divide(values, n, out=np.zeros(len(rows)), where=n > 0)
+        shade = {
+            "wins": [colours[name] for name in first],
+            "ties": FAINT,
+            "losses": [colours[name] for name in second],
+        }
+        axes.barh(np.arange(len(rows)), shares, left=edge, color=shade[label], height=0.62)
+        _write_shares(axes, edge, shares, values, "#222222" if label == "ties" else "white")
+        edge = edge + shares
+    labels = [
+        f"{short(a, 14)} against {short(b, 14)}\nn = {count(k)}"
+        for a, b, k in zip(first, second, n, strict=True)
+    ]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.invert_yaxis()
+    axes.set(
+        xlim=(0, 100),
+        xlabel="% of judged pairs: first wins · tie (or verdict changed with the order) · second wins",
+    )
+    axes.grid(visible=False)
+    axes.tick_params(axis="y", length=0)
+    title(figure, _pairwise_finding(first, second, wins, losses, n))
+    return figure
+
+
+def _write_shares(axes: Axes, edge: np.ndarray, shares: np.ndarray, values: np.ndarray, colour: str) -> None:
+    for position, (start, share, value) in enumerate(zip(edge, shares, values, strict=True)):
+        if share >= 6:  # narrower parts have no room for their number
+            axes.text(
+                start + share / 2,
+                position,
+                f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                size=7.5,
+            )
+
+
+def _pairwise_finding(
+    first: list[str], second: list[str], wins: np.ndarray, losses: np.ndarray, n: np.ndarray
+) -> str:
+    rate = wins[0] / n[0] if n[0] else math.nan
+    lost = losses[0] / n[0] if n[0] else math.nan
+    pairs = f"{count(n[0], 'pair')} against {second[0]}"
+    finding = f"{first[0]} wins {percent(rate)} and loses {percent(lost)} of {pairs}"
+    more = int((wins > losses).sum())
+    return finding if len(n) == 1 else f"{finding}; {more} of {len(n)} pairings are won more often than lost"
+
+
+@figure_of
+def open_categories(rows: list[Row], low: float = 1, high: float = 10) -> Figure:
+    """Rows {category, model, value, low, high, n} → radar and table of judged scores on the fixed range low
+    to high."""
+    cells, categories = cells_of(rows, "category", "model"), list(dict.fromkeys(names(rows, "category")))
+    models = list(dict.fromkeys(names(rows, "model")))
+    colours = model_colours(models)
+    figure = Figure(figsize=(WIDTH, max(3.6, 1.5 + 0.25 * len(categories))))
+    left, right = figure.add_gridspec(1, 2, width_ratios=(1, 1.1))
+    _radar(figure.add_subplot(left, projection="polar"), cells, categories, colours, (low, high))
+    _score_table(figure.add_subplot(right), cells, categories, colours)
+    figure.legend(
+        handles=[Patch(color=colours[model], label=model) for model in models],
+        loc="outside lower center",
+        ncols=len(models),
+    )
+    title(figure, _category_finding(cells, categories, models), f"Judged on a scale of {low:g} to {high:g}.")
+    return figure
+
+
+def _radar(
+    axes: Axes, cells: dict, categories: list[str], colours: dict[str, str], span: tuple[float, float]
+) -> None:
+    angles = np.linspace(0, 2 * math.pi, len(categories), endpoint=False)
+    for model, colour in colours.items():
+        values = np.array(
+            [cells.get((category, model), {}).get("value", math.nan) for category in categories]
+        )
+        axes.plot(
+            [*angles, angles[0]], [*values, values[0]], color=colour, linewidth=1.3, marker=".", markersize=4
+        )
+    axes.set(theta_offset=math.pi / 2, theta_direction=-1, ylim=span)
+    axes.set_xticks(angles, [short(category, 8) for category in categories])
+    axes.set_yticks(
+        np.linspace(*span, 4)[1:],
+        [f"{tick:g}" for tick in np.linspace(*span, 4)[1:]],
+        size=6,
+        color="#777777",
+    )
+    axes.grid(axis="x", visible=True)
+    axes.tick_params(axis="x", pad=6)
+
+
+def _score_table(axes: Axes, cells: dict, categories: list[str], colours: dict[str, str]) -> None:
+    axes.axis("off")
+    texts = [[_cell_text(cells.get((category, model))) for model in colours] for category in categories]
+    sizes = [next((cells[(c, m)].get("n", "") for m in colours if (c, m) in cells), "") for c in categories]
+    body = [
+        [short(category, 10), str(n), *text]
+        for category, n, text in zip(categories, sizes, texts, strict=True)
+    ]
+    table = axes.table(
+        body,
+        colLabels=["category", "n", *colours],
+        loc="center",
+        cellLoc="center",
+        edges="horizontal",
+        colWidths=[0.3, 0.1, *[0.6 / len(colours)] * len(colours)],
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(7)
+    table.scale(1, 1.35)
+    for index, colour in enumerate(colours.values()):
+        table[0, index + 2].get_text().set_color(colour)
+
+
+def _cell_text(cell: Row | None) -> str:
+    if cell is None or math.isnan(cell["value"]):
+        return "–"
+    half = (cell["high"] - cell["low"]) / 2
+    return f"{cell['value']:.1f}" if math.isnan(half) else f"{cell['value']:.1f} ± {half:.1f}"
+
+
+def _category_finding(cells: dict, categories: list[str], models: list[str]) -> str:
+    first, last = models[0], models[-1]
+    values = np.array(
+        [[cells.get((c, m), {}).get("value", math.nan) for m in (first, last)] for c in categories]
+    )
+    both = values[~np.isnan(values).any(axis=1)]
+    of = count(len(both), "category", "categories")
+    before, after = both.mean(axis=0) if len(both) else (math.nan, math.nan)
+    if first == last:
+        return f"{last} scores {after:.1f} on average over {of}"
+    ahead = int((both[:, 1] > both[:, 0]).sum())
+    return f"{last} scores above {first} in {ahead} of {of} (mean {after:.1f} against {before:.1f})"

@@ -1,0 +1,138 @@
+"""Persona maths: a problem from a persona's life, sampled solutions, and verdicts that do not rest on the model's word.
+
+PersonaHub (Ge et al. 2024, arXiv 2406.20094) gives the idea; Kyara wrote 50,000 problems and let Gemini-1.5-Flash drop
+those with obvious errors of calculation and reasoning. Here three checks stand for that: every written equation is
+recomputed, sampled solutions must agree on the answer, and the model's own verdict is recorded as log-odds.
+"""
+
+import re
+from collections import Counter
+
+from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
+from kyara_utils.runs import content_id
+from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
+
+STEP = "03_math_personahub"
+LABELS = ("對", "錯")
+ANSWER = re.compile(r"答案是\s*(-?\d{1,9})\D{0,4}$")
+EQUATION = re.compile(r"(\d{1,7}(?:\s*[+\-−×x*÷/]\s*\d{1,7}){1,6})\s*=\s*(\d{1,9})")
+OPERATIONS = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "×": lambda a, b: a * b, "÷": lambda a, b: a / b if b else None,
+}  # fmt: skip
+SIGNS = str.maketrans({"−": "-", "x": "×", "*": "×", "/": "÷"})
+
+
+def write_problems(client: Client, personas: list[str], seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """Write a problem per persona. Rejects: call_failed, empty, truncated, not_a_question, too_few_numbers."""
+    prompt = load_prompt("synthesis/persona_problem")
+    inputs = [{"persona": persona} for persona in personas]
+    responses = complete(client, prompt, inputs, max_tokens=80, temperature=0.7, repeat_penalty=1.05, seed=seed)
+    drafts = []
+    for persona, response in zip(personas, responses, strict=True):
+        draft_id = content_id(persona, response.text, prefix="draft_", n=12)
+        drafts.append(
+            {
+                "id": draft_id, "persona": persona, "problem": response.text, "calls": [response.call_id],
+                "rule": problem_of(response) or problem_rule(response.text),
+            }
+        )  # fmt: skip
+    return split(drafts, lambda draft: (draft["rule"], draft["problem"]), STEP)
+
+
+def problem_rule(text: str) -> str:
+    """A problem asks something and gives at least two numbers."""
+    if not text.endswith(("？", "?")):
+        return "not_a_question"
+    return "" if len(re.findall(r"\d+", text)) >= 2 else "too_few_numbers"
+
+
+def solve_problems(
+    client: Client, drafts: list[Row], model: str, samples: int = 3, seed: int = 0
+) -> tuple[list[Row], list[Row]]:
+    """Solve each problem `samples` times, keep the majority's first solution, judge it; return conversations, rejects.
+
+    Rejects: no_answer, wrong_calculation, no_equation, disagreement (no answer twice), foreign_numbers.
+    """
+    prompt = load_prompt("synthesis/solution")
+    responses = []
+    for sample in range(samples):  # the first greedily, the others to see whether the answer is stable
+        inputs = [{"problem": draft["problem"]} for draft in drafts]
+        heat = 0.0 if sample == 0 else 0.5
+        responses.append(complete(client, prompt, inputs, max_tokens=90, temperature=heat, seed=seed + sample, sample=sample))
+    for position, draft in enumerate(drafts):
+        _choose(draft, [column[position] for column in responses])
+    kept, rejects = split(drafts, lambda draft: (draft["rule"], draft["solution"][:120]), STEP)
+    _verdicts(client, kept)
+    return [_conversation(draft, model) for draft in kept], rejects
+
+
+def _choose(draft: Row, responses: list) -> None:
+    draft["calls"] += [response.call_id for response in responses]
+    votes = Counter(answer_of(response.text) for response in responses)
+    votes.pop(None, None)
+    draft["votes"] = {str(answer): count for answer, count in votes.most_common()}
+    draft["solution"] = responses[0].text
+    if not votes:
+        draft["rule"] = "no_answer"
+        return
+    answer, count = votes.most_common(1)[0]
+    draft["solution"] = next(response.text for response in responses if answer_of(response.text) == answer)
+    draft["rule"] = "disagreement" if count < min(2, len(responses)) else solution_rule(draft["problem"], draft["solution"])
+
+
+def answer_of(solution: str) -> int | None:
+    """The number after 「答案是」 at the end, or None."""
+    found = ANSWER.search(solution.strip().rstrip("。．. "))
+    return int(found.group(1)) if found else None
+
+
+def solution_rule(problem: str, solution: str) -> str:
+    """Recompute a solution: equations present, all right, built from the problem's numbers, the last one the answer."""
+    equations = EQUATION.findall(solution)
+    if not equations:
+        return "no_equation"
+    if any(calculate(left) != int(right) for left, right in equations):
+        return "wrong_calculation"
+    if int(equations[-1][1]) != answer_of(solution):
+        return "wrong_calculation"
+    known = set(re.findall(r"\d+", problem)) | {right for _, right in equations}
+    used = {number for left, _ in equations for number in re.findall(r"\d+", left)}
+    return "" if used <= known else "foreign_numbers"
+
+
+def calculate(expression: str) -> float | None:
+    """Value of `12+3×4`, products before sums; None for a division by zero. Numbers and signs only: nothing is evaluated."""
+    parts = re.findall(r"\d+|[+\-×÷]", expression.translate(SIGNS))
+    values, signs = [float(parts[0])], []
+    for sign, number in zip(parts[1::2], parts[2::2], strict=True):
+        if sign in "×÷":
+            value = OPERATIONS[sign](values[-1], float(number))
+            if value is None:
+                return None
+            values[-1] = value
+        else:
+            signs.append(sign)
+            values.append(float(number))
+    total = values[0]
+    for sign, value in zip(signs, values[1:], strict=True):
+        total = OPERATIONS[sign](total, value)
+    return total
+
+
+def _verdicts(client: Client, drafts: list[Row]) -> None:
+    inputs = [{"problem": draft["problem"], "solution": draft["solution"]} for draft in drafts]
+    for draft, response in zip(
+        drafts, log_odds(client, load_prompt("synthesis/solution_check"), inputs, LABELS), strict=True
+    ):
+        draft["verdict"] = score(response, LABELS)
+        draft["calls"].append(response.call_id)
+
+
+def _conversation(draft: Row, model: str) -> Row:
+    meta = {
+        "model": model, "persona": draft["persona"], "answer": answer_of(draft["solution"]), "votes": draft["votes"],
+        "verdict_log_odds": draft["verdict"], "topic": "math",
+        "prompts": [load_prompt(f"synthesis/{n}").name for n in ("persona_problem", "solution", "solution_check")],
+    }  # fmt: skip
+    parents = [content_id(draft["persona"], prefix="persona_")]
+    return conversation(draft["problem"], draft["solution"], "math", parents, draft["calls"], meta)

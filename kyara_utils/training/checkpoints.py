@@ -1,0 +1,166 @@
+"""Between GGUF and transformers, both ways, without losing a bit on the way in.
+
+transformers' own GGUF loader takes minutes for the embedded model, reads its tokenizer wrongly in 5.17 and
+leaves a model that refuses to be saved. The mapping below is llama.cpp's for Gemma 3 (`convert_hf_to_gguf.py`,
+class Gemma3Model): names differ, and GGUF stores 1 + w for the RMS norms.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from kyara_utils.llm.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
+from kyara_utils.llm.gguf_tokenizer import tokenizer_of
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training.templates import CHAT_TEMPLATE, INFERENCE_TEMPLATE, TURN_END
+
+PARTS = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
+}  # fmt: skip
+TOP = {"token_embd": "embed_tokens", "output_norm": "norm"}
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's LLAMA_FTYPE numbers
+LOCAL_ROPE_BASE = 10_000.0  # Gemma 3's sliding layers; GGUF leaves it to the reader, as does the 5:1 pattern
+
+
+def transformers_name(name: str) -> str:
+    """Return the transformers name of a GGUF tensor of Gemma 3 (`blk.0.attn_q.weight` → …q_proj.weight)."""
+    parts = name.split(".")
+    if parts[0] == "blk" and parts[2] in PARTS:
+        return f"model.layers.{parts[1]}.{PARTS[parts[2]]}.weight"
+    if parts[0] in TOP:
+        return f"model.{TOP[parts[0]]}.weight"
+    raise KyaraError(f"{name} is no tensor of Gemma 3; convert Gemma 3 text models only")
+
+
+def gguf_to_transformers(gguf: Path, out_dir: Path) -> Path:
+    """Write a Gemma 3 GGUF as a transformers folder: fp32 weights, configuration, tokenizer, chat template.
+
+    The folder appears under its name when it is complete. Raises `KyaraError` for another architecture.
+    """
+    source, out_dir = read_gguf(gguf), Path(out_dir)
+    if source.need("general.architecture") != "gemma3":
+        raise KyaraError(f"{gguf} is a {source.get('general.architecture')} model; only gemma3 is converted")
+    temporary = out_dir.with_name(f"{out_dir.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        _save_weights(source, temporary)
+        _save_settings(source, gguf, temporary)
+        shutil.rmtree(out_dir, ignore_errors=True)
+        os.replace(temporary, out_dir)
+    except OSError as error:
+        raise KyaraError(f"cannot write {out_dir} ({error.strerror or error}); free or remount the disk") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out_dir
+
+
+def _save_weights(source: Gguf, folder: Path) -> None:
+    from gguf import GGMLQuantizationType, dequantize
+    from safetensors.numpy import save_file
+
+    state = {}
+    for tensor in source.tensors:
+        kind = GGMLQuantizationType(tensor.kind)
+        rows = tensor.rows.view(np.float32) if kind == GGMLQuantizationType.F32 else tensor.rows
+        weight = np.ascontiguousarray(dequantize(rows, kind), dtype=np.float32)
+        state[transformers_name(tensor.name)] = weight - 1 if tensor.name.endswith("norm.weight") else weight
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _save_settings(source: Gguf, gguf: Path, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    tokenizer = wrap_tokenizer(gguf)
+    tokenizer.save_pretrained(folder)
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    gemma_config(source, **ids).save_pretrained(folder)
+    ids["eos_token_id"] = [ids["eos_token_id"], tokenizer.convert_tokens_to_ids(TURN_END)]
+    GenerationConfig(**ids).save_pretrained(folder)
+
+
+def wrap_tokenizer(gguf: Path):
+    """Return the GGUF's tokenizer as transformers knows it, with our chat template."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer_of(gguf), chat_template=CHAT_TEMPLATE, padding_side="left",
+        clean_up_tokenization_spaces=False, **names,
+    )  # fmt: skip
+
+
+def gemma_config(source: Gguf, **token_ids: int):
+    """Return the `Gemma3TextConfig` described by a GGUF's metadata."""
+    from transformers import Gemma3TextConfig
+
+    def need(name: str):
+        return source.need(f"gemma3.{name}")
+
+    return Gemma3TextConfig(
+        architectures=["Gemma3ForCausalLM"], dtype="float32", tie_word_embeddings=True,
+        vocab_size=len(source.need("tokenizer.ggml.tokens")),
+        hidden_size=need("embedding_length"), intermediate_size=need("feed_forward_length"),
+        num_hidden_layers=need("block_count"), num_attention_heads=need("attention.head_count"),
+        num_key_value_heads=need("attention.head_count_kv"), head_dim=need("attention.key_length"),
+        query_pre_attn_scalar=need("attention.key_length"), sliding_window=need("attention.sliding_window"),
+        max_position_embeddings=need("context_length"), rms_norm_eps=need("attention.layer_norm_rms_epsilon"),
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": need("rope.freq_base")},
+            "sliding_attention": {"rope_type": "default", "rope_theta": LOCAL_ROPE_BASE},
+        },
+        **token_ids,
+    )  # fmt: skip
+
+
+def export_gguf(model_dir: Path, like: Path, out: Path, dtype: str = "q8_0") -> Path:
+    """Write the weights of `model_dir` as a GGUF that llama.cpp serves as a chat model.
+
+    `like` is the GGUF the model descends from: its metadata and tokenizer are copied. `dtype` (q8_0, f16, f32)
+    holds for matrices; norms stay fp32. Raises `KyaraError` when the shapes do not belong together.
+    """
+    if dtype not in FILE_TYPES:
+        raise KyaraError(f"unknown dtype {dtype!r}; use one of {', '.join(FILE_TYPES)}")
+    source, state = read_gguf(like), _load_state(model_dir)
+    tensors = [_encode(tensor, state, dtype, like) for tensor in source.tensors]
+    return write_gguf(out, _chat_fields(source, dtype), tensors)
+
+
+def _load_state(model_dir: Path) -> dict[str, np.ndarray]:
+    from safetensors import safe_open
+
+    state = {}
+    for file in sorted(Path(model_dir).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            state.update({name: weights.get_tensor(name).float().numpy() for name in weights.keys()})
+    if not state:
+        raise KyaraError(f"no weights in {model_dir}; run the step that writes that model")
+    return state
+
+
+def _encode(tensor: Tensor, state: dict[str, np.ndarray], dtype: str, like: Path) -> Tensor:
+    from gguf import GGMLQuantizationType, quant_shape_from_byte_shape, quantize
+
+    weight = state.get(transformers_name(tensor.name))
+    shape = quant_shape_from_byte_shape(tensor.rows.shape, GGMLQuantizationType(tensor.kind))
+    if weight is None or weight.shape != tuple(shape):
+        raise KyaraError(f"{tensor.name} of {like} does not fit the model; give the GGUF it was made from")
+    if tensor.name.endswith("norm.weight"):
+        return Tensor(tensor.name, 0, (weight + 1).astype(np.float32).view(np.uint8))
+    kind = GGMLQuantizationType[dtype.upper()]
+    return Tensor(tensor.name, int(kind), quantize(weight, kind).view(np.uint8))
+
+
+def _chat_fields(source: Gguf, dtype: str) -> dict[str, Field]:
+    turn_end = source.need("tokenizer.ggml.tokens").index(TURN_END)
+    return {
+        **source.fields,
+        "general.file_type": Field(4, FILE_TYPES[dtype]),
+        "tokenizer.chat_template": Field(8, INFERENCE_TEMPLATE),
+        "tokenizer.ggml.eot_token_id": Field(4, turn_end),
+    }

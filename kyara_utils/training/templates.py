@@ -1,0 +1,87 @@
+"""The chat format the student is trained on, and a way to see which tokens carry the loss.
+
+One template serves training, generation and the exported GGUF, because a silent difference between them is the
+commonest reason for a model that does not stop. It is Gemma 3's format, as TRL ships it, for text only: a
+system turn is folded into the first user turn (Gemma has no system role), roles must alternate, and the end of
+turn lies inside the supervised span. The `generation` tags mark that span for `assistant_only_loss=True`.
+"""
+
+import re
+
+from kyara_utils.runs.errors import KyaraError
+
+TURN_END = "<end_of_turn>"
+ROLES = ("system", "user", "assistant")
+
+CHAT_TEMPLATE = """\
+{{ bos_token }}
+{%- set prefix = "" -%}
+{%- set turns = messages -%}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set prefix = messages[0]['content'] | trim + '\\n\\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- if message['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') -%}
+        {{ raise_exception('after an optional system turn, user and assistant must alternate') }}
+    {%- endif -%}
+    {%- if message['role'] == 'assistant' -%}
+        {{ '<start_of_turn>model\\n' }}
+        {%- generation -%}
+        {{ message['content'] | trim + '<end_of_turn>\\n' }}
+        {%- endgeneration -%}
+    {%- else -%}
+        {{ '<start_of_turn>user\\n' + (prefix if loop.first else '') }}
+        {{- message['content'] | trim + '<end_of_turn>\\n' }}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\\n' }}
+{%- endif -%}
+"""
+INFERENCE_TEMPLATE = re.sub(r"[ ]*\{%- (end)?generation -%\}\n", "", CHAT_TEMPLATE)
+
+
+def check_turns(messages: list[dict[str, str]]) -> str:
+    """Return why these messages cannot be trained on, or an empty string.
+
+    They must be system? (user assistant)+ with non-empty text, so that the last turn is supervised.
+    """
+    if not messages:
+        return "no messages"
+    unknown = {message.get("role") for message in messages} - set(ROLES)
+    if unknown:
+        return f"unknown role {', '.join(sorted(map(str, unknown)))}"
+    if not all(isinstance(message.get("content"), str) and message["content"].strip() for message in messages):
+        return "an empty turn"
+    turns = messages[1:] if messages[0]["role"] == "system" else messages
+    wanted = [("user", "assistant")[number % 2] for number in range(len(turns))]
+    if [turn["role"] for turn in turns] != wanted:
+        return "user and assistant do not alternate"
+    return "" if turns and len(turns) % 2 == 0 else "the last turn is not the assistant's"
+
+
+def encode(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+    """Return (token ids, mask); the mask is 1 where the loss counts. Raises `KyaraError` for bad turns."""
+    problem = check_turns(messages)
+    if problem:
+        raise KyaraError(f"this conversation cannot be rendered: {problem}; mend or drop the row")
+    found = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    return found["input_ids"], found["assistant_masks"]
+
+
+def render_row(tokenizer, messages: list[dict[str, str]]) -> str:
+    """Return the row as the model sees it, decoded from its ids, with each supervised span in ⟦ ⟧."""
+    ids, mask = encode(tokenizer, messages)
+    edges = [0, *(at for at in range(1, len(ids)) if mask[at] != mask[at - 1]), len(ids)]
+    spans = []
+    for start, end in zip(edges, edges[1:], strict=False):
+        text = tokenizer.decode(ids[start:end])
+        spans.append(f"⟦{text}⟧" if mask[start] else text)
+    return "".join(spans)
+
+
+def supervised_share(rows: list[dict]) -> float:
+    """Return supervised tokens ÷ all tokens of rows that `prepare_conversations` kept; 0.0 without rows."""
+    total = sum(row["tokens"] for row in rows)
+    return sum(row["supervised_tokens"] for row in rows) / total if total else 0.0
