@@ -1,2 +1,1 @@
-"""Scoring of stored answers: benchmark items, three-outcome scorers, intervals and score tables. No model is
-called."""
+"""Benchmark items, three-outcome scorers, intervals and score tables; only `running` asks a model."""

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from kyara_utils.evaluation.scoring import LETTERS, score_choice, score_instruction, score_maths
+from kyara_utils.evaluation.statistics import wilson
 from kyara_utils.llm import Client, Request, label_logprobs, load_prompt
 from kyara_utils.llm.ask import TOP
 from kyara_utils.preference.judge import Pair, judge_pairs
@@ -17,15 +18,22 @@ OUTCOMES = {"first": "win", "second": "loss", "tie": "tie", "inconsistent": "tie
 
 
 def run_choice(client: Client, items: Sequence[Row], model: str) -> list[Row]:
-    """Answer multiple choice by the log-probabilities of A–D after `答案:(`, the bare text for every model alike.
+    """Answer multiple choice by the log-probabilities of A–D after `答案:(`, the bare text for every model
+    alike.
 
-    Each letter's mean over the items is subtracted (batch calibration, Zhou et al. 2023, arXiv 2309.17249): small
-    models otherwise say one letter whatever is asked. Rows {benchmark, model, id, group, subject, chosen, outcome, margin}.
+    Each letter's mean over the items is subtracted (batch calibration, Zhou et al. 2023, arXiv 2309.17249):
+    small models otherwise say one letter whatever is asked. Rows {benchmark, model, id, group, subject,
+    chosen, outcome, margin}.
     """
     requests = [Request(_choice_text(item), max_tokens=1, top_logprobs=TOP, raw=True) for item in items]
-    found = [label_logprobs(response, LETTERS) for response in client.ask(requests, label=f"multiple choice {model}")]
+    found = [
+        label_logprobs(response, LETTERS)
+        for response in client.ask(requests, label=f"multiple choice {model}")
+    ]
     complete = [letters for letters in found if len(letters) == len(LETTERS)]
-    prior = {letter: mean(letters[letter] for letters in complete) for letter in LETTERS} if complete else None
+    prior = (
+        {letter: mean(letters[letter] for letters in complete) for letter in LETTERS} if complete else None
+    )
     return [
         {
             "benchmark": "multiple_choice", "model": model, "id": item["id"], "group": item["group"],
@@ -43,7 +51,8 @@ def _choice_text(item: Row) -> list[dict[str, str]]:
 def generate(
     client: Client, conversations: Sequence[list[str]], max_tokens: int = 160, label: str = "", seed: int = 0
 ) -> list[list[str]]:
-    """Answer conversations greedily, turn by turn; `conversations` holds user turns, the result answers, in order.
+    """Answer conversations greedily, turn by turn; `conversations` holds user turns, the result answers, in
+    order.
 
     A base model gets the same worked examples before its first turn as in preference generation.
     """
@@ -57,7 +66,9 @@ def generate(
             messages = _history(conversations[position][: turn + 1], answers[position], plain)
             stop = few_shot.stop if plain else ()
             requests.append(Request(messages, max_tokens, 0.0, stop, repeat_penalty=1.1, seed=seed))
-        for position, response in zip(asked, client.ask(requests, label=label or client.model.name), strict=True):
+        for position, response in zip(
+            asked, client.ask(requests, label=label or client.model.name), strict=True
+        ):
             answers[position].append(response.text.strip())
     return answers
 
@@ -79,7 +90,13 @@ def run_maths(client: Client, items: Sequence[Row], model: str) -> list[Row]:
     prompts = [[f"{item['question']}最後請寫「答案是」和數字。"] for item in items]
     answers = generate(client, prompts, max_tokens=100, label=f"maths {model}")
     return [
-        {"benchmark": "maths", "model": model, "id": item["id"], "text": text, **score_maths(text, item["answer"])}
+        {
+            "benchmark": "maths",
+            "model": model,
+            "id": item["id"],
+            "text": text,
+            **score_maths(text, item["answer"]),
+        }
         for item, (text,) in zip(items, answers, strict=True)
     ]
 
@@ -113,7 +130,8 @@ def run_open(client: Client, items: Sequence[Row], model: str, benchmark: str) -
 
 
 def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]], mode: str) -> list[Row]:
-    """Compare models' answers to the same items, each pair in both orders; a tie is a tie or a verdict that flipped.
+    """Compare models' answers to the same items, each pair in both orders; a tie is a tie or a verdict that
+    flipped.
 
     Rows {benchmark, id, category, model_a, model_b, outcome (win|tie|loss|unscored for model_a), …margins}.
     """
@@ -121,7 +139,10 @@ def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]
     found = []
     for one, two in pairs:
         ids = sorted(item for model, item in said if model == one and (two, item) in said)
-        compared = [Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"]) for item in ids]
+        compared = [
+            Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"])
+            for item in ids
+        ]
         for pair, verdict in zip(compared, judge_pairs(judge, compared, mode), strict=True):
             row = said[one, pair.id]
             found.append(
@@ -132,3 +153,17 @@ def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]
                 }
             )  # fmt: skip
     return found
+
+
+def category_wins(judged: list[Row]) -> list[Row]:
+    """Win rate (ties half) of each model against its opponents by category: {category, model, value, low, high, n}."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in judged:
+        if row["outcome"] != "unscored":
+            share = {"win": 1.0, "tie": 0.5, "loss": 0.0}[row["outcome"]]
+            found.setdefault((row["category"], row["model_a"]), []).append(share)
+    rows = []
+    for (category, model), values in sorted(found.items()):
+        low, high = wilson(sum(values), len(values))
+        rows.append({"category": category, "model": model, "value": mean(values), "low": low, "high": high, "n": len(values)})
+    return rows

@@ -162,7 +162,7 @@ def _blocks(text: str) -> Iterator[str]:
             yield from [block] if block.strip() else []
             block = line.lstrip() + "\n" if fence else ""
             yield from [] if fence else [line]
-        else:
+        elif block or line.strip():
             block += line + "\n"
     yield from [block] if block.strip() else []
 
@@ -181,7 +181,16 @@ def _pack(units: list[str], budget: Budget, overlap: int) -> list[str]:
             queue.appendleft(unit)
         else:
             queue.extendleft(reversed(_halve(unit)))
-    return _verified([*packed, current], budget)
+    return _verified(_balance([*packed, current]), budget)
+
+
+def _balance(packed: list[str]) -> list[str]:
+    """Give a last fragment the sentence before it, so that it need not be rejected."""
+    if len(packed) > 1 and len(packed[-1].strip()) < MIN_CHARACTERS and FENCE not in packed[-2]:
+        *head, last = sentences(packed[-2])
+        if head:
+            packed[-2:] = ["".join(head), last + packed[-1]]
+    return packed
 
 
 def _verified(packed: list[str], budget: Budget) -> list[str]:

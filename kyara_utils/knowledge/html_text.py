@@ -18,9 +18,9 @@ INLINE = (
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 WIDE = r"[⺀-鿿豈-﫿＀-￯　-〿]"
 WRAP = re.compile(r"[ \t\r]*\n\s*")
-ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~|<>])")  # of Markdown, added by trafilatura
+ESCAPED = re.compile(r"\\([\\`*_{}\[\]()+\-.!~|<>])")  # of Markdown, added by trafilatura
 MARK = "⟦code {}⟧"
-MARKED = re.compile(r"[ |]*⟦code (\d{1,6})⟧\s*")
+MARKED = re.compile(r"[\s|]*⟦code (\d{1,6})⟧\s*")
 BETWEEN_WIDE = re.compile(f"(?<={WIDE})\n(?={WIDE})")
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,13 @@ import numpy as np
 from kyara_utils.knowledge import lexical
 from kyara_utils.knowledge.chunking import Chunk
 from kyara_utils.knowledge.embedders import Embedder
+from kyara_utils.knowledge.records import Record, records
 from kyara_utils.runs.errors import KyaraError
 
 FACTS = "kyara.json"  # written into a complete index
 RRF_K = 60
 DEPTH = 4  # candidates of each retriever for one fused hit
-BATCH = 256
+MAX_TIED = 1024  # candidates after which a tie is left as the engine cut it
 Mode = Literal["hybrid", "dense", "bm25"]
 Ranking = list[tuple[float, dict[str, Any]]]
 
@@ -53,10 +54,11 @@ class Index(ABC):
         depth = k * DEPTH if mode == "hybrid" else k
         rankings = []
         if mode != "bm25":
-            rankings.append(self._rank_dense(self.embedder.queries([text])[0].tolist(), depth))
+            dense = self.embedder.queries([text])[0].tolist()
+            rankings.append(settled(lambda n: self._rank_dense(dense, n), depth))
         if mode != "dense":
-            vector = lexical.query_vector(text)
-            rankings.append(self._rank_sparse(*vector, depth) if vector[0] else [])
+            sparse = lexical.query_vector(text)
+            rankings.append(settled(lambda n: self._rank_sparse(*sparse, n), depth) if sparse[0] else [])
         ranked = fuse(rankings) if mode == "hybrid" else rankings[0]
         return [Hit(score=score, **payload) for score, payload in ranked[:k]]
 
@@ -79,6 +81,16 @@ class Index(ABC):
         self.close()
 
 
+def settled(rank: Callable[[int], Ranking], limit: int) -> Ranking:
+    """Rank until the cut falls between two scores: engines cut a tie at random, a rerun would differ."""
+    wanted = limit + 1
+    while True:
+        found = rank(wanted)
+        if len(found) < wanted or found[-1][0] < found[limit - 1][0] or wanted > MAX_TIED:
+            return found[:limit]
+        wanted *= 2
+
+
 def fuse(rankings: Sequence[Ranking]) -> Ranking:
     """Sum 1 / (60 + rank) over the rankings; equal sums are ordered by chunk id."""
     scores: dict[str, float] = {}
@@ -89,34 +101,6 @@ def fuse(rankings: Sequence[Ranking]) -> Ranking:
             scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
             payloads[key] = payload
     return [(scores[key], payloads[key]) for key in sorted(scores, key=lambda key: (-scores[key], key))]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A chunk as both engines store it; the id is the number in the chunk's id."""
-
-    id: int
-    dense: list[float]
-    indices: list[int]
-    values: list[float]
-    payload: dict[str, str]
-
-
-def records(chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder) -> Iterator[list[Record]]:
-    """Yield batches of records. Raises `KyaraError` if the vectors do not belong to these chunks."""
-    if vectors.shape != (len(chunks), embedder.dim):
-        raise KyaraError(f"vectors have shape {vectors.shape}, {len(chunks)} chunks and {embedder.name} need "
-                         f"({len(chunks)}, {embedder.dim}); embed the chunks again with this embedder")
-    average = lexical.average_length(chunk.passage() for chunk in chunks)
-    for start in range(0, len(chunks), BATCH):
-        batch = zip(chunks[start : start + BATCH], vectors[start : start + BATCH], strict=True)
-        yield [_record(chunk, vector, average) for chunk, vector in batch]
-
-
-def _record(chunk: Chunk, vector: np.ndarray, average: float) -> Record:
-    payload = {"chunk_id": chunk.id, "doc_id": chunk.doc_id, "title": chunk.title, "text": chunk.text}
-    sparse = lexical.document_vector(chunk.passage(), average)
-    return Record(int(chunk.id.removeprefix("id_"), 16), vector.tolist(), *sparse, payload)
 
 
 class EdgeIndex(Index):
@@ -242,8 +226,8 @@ def _fill(folder: Path, batches: Iterator[list[Record]], dim: int) -> None:
 
 
 def by_score(points) -> Ranking:
-    """Order by score, ties by id, so that two runs agree."""
-    found = [(float(point.score), dict(point.payload)) for point in points]
+    """Order by score to five digits, ties by id: the engine adds float32 in an order that varies."""
+    found = [(float(f"{point.score:.5g}"), dict(point.payload)) for point in points]
     return sorted(found, key=lambda pair: (-pair[0], pair[1]["chunk_id"]))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from kyara_utils.knowledge.chunking import Chunk
 from kyara_utils.knowledge.embedders import Embedder
-from kyara_utils.knowledge.index import Index, Ranking, by_score, check_embedder, records
+from kyara_utils.knowledge.index import Index, Ranking, by_score, check_embedder
+from kyara_utils.knowledge.records import records
 from kyara_utils.runs.errors import KyaraError
 
 

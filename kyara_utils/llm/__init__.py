@@ -1,12 +1,12 @@
 """Ground floor: one chat client for every provider, every response stored, prompts as files."""
 
 from kyara_utils.llm.ask import complete, label_logprobs, log_odds, score
-from kyara_utils.llm.client import Client, Request, Response
+from kyara_utils.llm.client import Client, Request, Response, add_usage
 from kyara_utils.llm.connect import connect, model_file
 from kyara_utils.llm.models import Model, find_model, trained
 from kyara_utils.llm.prompts import load_prompt
 
 __all__ = [
-    "Client", "Model", "Request", "Response", "complete", "connect", "find_model", "label_logprobs", "load_prompt",
+    "Client", "Model", "Request", "Response", "add_usage", "complete", "connect", "find_model", "label_logprobs", "load_prompt",
     "log_odds", "model_file", "score", "trained",
 ]  # fmt: skip

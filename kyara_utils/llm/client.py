@@ -211,6 +211,11 @@ class Client:
         return {}, f"{problem} (after {ATTEMPTS} attempts)"
 
 
+def add_usage(*usages: dict[str, Any]) -> dict[str, Any]:
+    """Sum the usage of several clients."""
+    return {name: round(sum(usage.get(name, 0) for usage in usages), 2) for name in dict.fromkeys(k for u in usages for k in u)}
+
+
 def read_response(key: str, raw: dict[str, Any]) -> Response:
     """Read a raw OpenAI body: chat or text completion, log-probabilities in either published layout."""
     choice = raw["choices"][0]

@@ -18,12 +18,13 @@ def model_file(model: Model, vocabulary: Path | None = None) -> Path | None:
     if model.package == "smollm2":
         return smollm2_gguf()
     if model.package == "gemma":
-        return trimmed_gemma(read_vocabulary(vocabulary)) if vocabulary else gemma_gguf()
+        ids = read_vocabulary(vocabulary) if vocabulary else []
+        return trimmed_gemma(ids) if ids else gemma_gguf()
     return None
 
 
 def read_vocabulary(path: Path) -> list[int]:
-    """Kept token ids of the full model, as step 01 wrote them."""
+    """Kept token ids of the full model, as step 01 wrote them; [] keeps all."""
     return json.loads(Path(path).read_text(encoding="utf-8"))["ids"]
 
 

@@ -1,6 +1,5 @@
 """Answers of several models to the same prompts: the competitors of RLAIF and the opponent of SPIN."""
 
-import json
 from typing import Any
 
 from kyara_utils.llm import Client, Request, load_prompt
@@ -36,7 +35,3 @@ def user_prompt(row: Row) -> str:
     """First user turn of a conversation row."""
     return row["messages"][0]["content"]
 
-
-def meta_of(row: Row) -> Row:
-    """A row's `meta` as a dict."""
-    return json.loads(row["meta"])

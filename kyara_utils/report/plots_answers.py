@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from kyara_utils.report.style import (
-    FAINT,
     WIDTH,
     Row,
     canvas,
@@ -20,8 +19,11 @@ from kyara_utils.report.style import (
     numbers,
     percent,
     short,
+    text_colour,
     title,
 )
+
+TIE = "#ececec"
 
 
 @figure_of
@@ -31,25 +33,21 @@ def pairwise(rows: list[Row]) -> Figure:
     first, second, n = names(rows, "model_a"), names(rows, "model_b"), wins + ties + losses
     figure, (axes,) = canvas(1.3 + 0.42 * len(rows))
     colours, edge = model_colours([*first, *second]), np.zeros(len(rows))
-    for label, values in (("wins", wins), ("ties", ties), ("losses", losses)):
+    wins_in, losses_in = [colours[name] for name in first], [colours[name] for name in second]
+    for values, shades in ((wins, wins_in), (ties, [TIE] * len(rows)), (losses, losses_in)):
         shares = 100 * np.divide(values, n, out=np.zeros(len(rows)), where=n > 0)
-        shade = {
-            "wins": [colours[name] for name in first],
-            "ties": FAINT,
-            "losses": [colours[name] for name in second],
-        }
-        axes.barh(np.arange(len(rows)), shares, left=edge, color=shade[label], height=0.62)
-        _write_shares(axes, edge, shares, values, "#222222" if label == "ties" else "white")
+        axes.barh(np.arange(len(rows)), shares, left=edge, color=shades, height=0.62)
+        _write_shares(axes, edge + shares / 2, shares, values, shades)
         edge = edge + shares
     labels = [
-        f"{short(a, 14)} against {short(b, 14)}\nn = {count(k)}"
+        f"{short(a, 18)} against {short(b, 18)}\nn = {count(k)}"
         for a, b, k in zip(first, second, n, strict=True)
     ]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.set(
         xlim=(0, 100),
-        xlabel="% of judged pairs: first wins · tie (or verdict changed with the order) · second wins",
+        xlabel="% of judged pairs: first wins / tie, or verdict changed with the order / second wins",
     )
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)
@@ -57,17 +55,14 @@ def pairwise(rows: list[Row]) -> Figure:
     return figure
 
 
-def _write_shares(axes: Axes, edge: np.ndarray, shares: np.ndarray, values: np.ndarray, colour: str) -> None:
-    for position, (start, share, value) in enumerate(zip(edge, shares, values, strict=True)):
+def _write_shares(
+    axes: Axes, middle: np.ndarray, shares: np.ndarray, values: np.ndarray, shades: list[str]
+) -> None:
+    for position, (at, share, value) in enumerate(zip(middle, shares, values, strict=True)):
+        text = f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f}"
         if share >= 6:  # narrower parts have no room for their number
             axes.text(
-                start + share / 2,
-                position,
-                f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f}",
-                ha="center",
-                va="center",
-                color=colour,
-                size=7.5,
+                at, position, text, ha="center", va="center", color=text_colour(shades[position]), size=7.5
             )
 
 
@@ -84,13 +79,13 @@ def _pairwise_finding(
 
 @figure_of
 def open_categories(rows: list[Row], low: float = 1, high: float = 10) -> Figure:
-    """Rows {category, model, value, low, high, n} → radar and table of judged scores on the fixed range low
-    to high."""
+    """Rows {category, model, value, low, high, n} → radar and table of judged scores on a fixed range."""
     cells, categories = cells_of(rows, "category", "model"), list(dict.fromkeys(names(rows, "category")))
     models = list(dict.fromkeys(names(rows, "model")))
     colours = model_colours(models)
-    figure = Figure(figsize=(WIDTH, max(3.6, 1.5 + 0.25 * len(categories))))
-    left, right = figure.add_gridspec(1, 2, width_ratios=(1, 1.1))
+    figure = Figure(figsize=(WIDTH, max(3.9, 1.5 + 0.25 * len(categories))))
+    figure.get_layout_engine().set(h_pad=0.09)  # the layout does not count the labels around a polar axis
+    left, right = figure.add_gridspec(1, 2, width_ratios=(1.1, 1))
     _radar(figure.add_subplot(left, projection="polar"), cells, categories, colours, (low, high))
     _score_table(figure.add_subplot(right), cells, categories, colours)
     figure.legend(
@@ -115,6 +110,9 @@ def _radar(
         )
     axes.set(theta_offset=math.pi / 2, theta_direction=-1, ylim=span)
     axes.set_xticks(angles, [short(category, 8) for category in categories])
+    for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+        side = round(math.sin(angle), 6)  # labels beside the circle grow away from it
+        label.set_horizontalalignment("center" if side == 0 else "left" if side > 0 else "right")
     axes.set_yticks(
         np.linspace(*span, 4)[1:],
         [f"{tick:g}" for tick in np.linspace(*span, 4)[1:]],
@@ -122,7 +120,7 @@ def _radar(
         color="#777777",
     )
     axes.grid(axis="x", visible=True)
-    axes.tick_params(axis="x", pad=6)
+    axes.tick_params(axis="x", pad=1)
 
 
 def _score_table(axes: Axes, cells: dict, categories: list[str], colours: dict[str, str]) -> None:
@@ -136,14 +134,15 @@ def _score_table(axes: Axes, cells: dict, categories: list[str], colours: dict[s
     table = axes.table(
         body,
         colLabels=["category", "n", *colours],
-        loc="center",
+        bbox=(0, 0.02, 1, 0.96),
         cellLoc="center",
         edges="horizontal",
         colWidths=[0.3, 0.1, *[0.6 / len(colours)] * len(colours)],
     )
     table.auto_set_font_size(False)
     table.set_fontsize(7)
-    table.scale(1, 1.35)
+    for cell in table.get_celld().values():
+        cell.set(linewidth=0.4, edgecolor="#bbbbbb")
     for index, colour in enumerate(colours.values()):
         table[0, index + 2].get_text().set_color(colour)
 

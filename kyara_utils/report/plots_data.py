@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from kyara_utils.report.style import (
     FAINT,
@@ -50,9 +51,8 @@ def language_distribution(rows: list[Row]) -> Figure:
     horizontal_bars(axes, labels, values, texts, BAR)
     axes.set_xlabel("conversations")
     total = count(values.sum(), "conversation")
-    title(
-        figure, f"{LANGUAGES.get(langs[0], langs[0]).capitalize()} makes up {percent(shares[0])} of {total}"
-    )
+    most = LANGUAGES.get(langs[0], langs[0])
+    title(figure, f"{most[:1].upper()}{most[1:]} makes up {percent(shares[0])} of {total}")
     return figure
 
 
@@ -61,7 +61,9 @@ def conversation_rounds(rows: list[Row]) -> Figure:
     """Rows {rounds, rows} → one bar per number of rounds (user turn and answer), the last one for 10 and
     more."""
     bins = np.zeros(LAST_ROUND + 1)
-    for rounds, value in zip(numbers(rows, "rounds"), numbers(rows, "rows"), strict=True):
+    for rounds, value in zip(
+        *(np.nan_to_num(numbers(rows, column)) for column in ("rounds", "rows")), strict=True
+    ):
         bins[min(int(rounds), LAST_ROUND)] += value
     last = max(int(np.flatnonzero(bins).max(initial=1)), 3)
     values, positions = bins[1 : last + 1], np.arange(1, last + 1)
@@ -87,17 +89,19 @@ def token_lengths(rows: list[Row], max_length: int, tokenizer: str = "") -> Figu
         np.array(names(rows, "part")),
         np.array(names(rows, "source")),
     )
+    known = ~np.isnan(tokens)
+    tokens, parts, sources = tokens[known], parts[known], sources[known]
     order = sorted(set(sources), key=lambda source: (-(sources == source).sum(), source))
     colours = part_colours(order)
-    edges = np.geomspace(1, max(tokens.max(), max_length, 2) * 1.3, 42)
+    edges = np.geomspace(1, max(tokens.max(initial=0), max_length, 2) * 1.3, 42)
     figure, panels = canvas(3.9, 2, 1, sharex=True)
     for axes, part in zip(panels, ("prompt", "response"), strict=True):
         values = [np.clip(tokens[(parts == part) & (sources == source)], 1, None) for source in order]
-        axes.hist(values, edges, stacked=True, color=[colours[source] for source in order], label=order)
+        several, middle = tokens[parts == part], "no rows"
         axes.axvline(max_length, color=MODEL_COLOURS["dpo"], linestyle="--", linewidth=1.2)
-        several = np.concatenate(values)
-        middle = f"median {np.median(several):,.0f}" if len(several) else "no rows"
         if len(several):
+            axes.hist(values, edges, stacked=True, color=list(colours.values()), label=order)
+            middle = f"median {np.median(several):,.0f}"
             axes.axvline(np.median(several), color=INK, linestyle=":", linewidth=1.2)
         axes.set(title=f"{part}s: {middle}, n = {count(len(several))}", ylabel="messages", xscale="log")
     ticks = [tick for tick in (1, 10, 100, 1000, 10_000, 100_000) if tick < edges[-1]]
@@ -105,8 +109,9 @@ def token_lengths(rows: list[Row], max_length: int, tokenizer: str = "") -> Figu
     panels[1].set_xlabel(
         f"tokens{f' ({tokenizer})' if tokenizer else ''}, log scale; dotted: median, dashed: limit"
     )
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", title="source")
-    over = (tokens > max_length).mean()
+    patches = [Patch(color=colours[source], label=source) for source in order]
+    figure.legend(handles=patches, loc="outside right upper", title="source")
+    over = (tokens > max_length).mean() if len(tokens) else math.nan
     title(
         figure,
         f"{percent(over, 1)} of {count(len(tokens), 'message')} are longer than {count(max_length, 'token')}",
@@ -184,11 +189,8 @@ def similarity(rows: list[Row], threshold: float) -> Figure:
         color=MODEL_COLOURS["dpo"],
         size=7.5,
     )
-    share = (values >= threshold).mean() if len(values) else math.nan
-    title(
-        figure,
-        f"{percent(share, 1)} of {count(len(values), 'row')} reach a similarity of {threshold:g} or more",
-    )
+    share = percent((values >= threshold).mean(), 1) if len(values) else "None"
+    title(figure, f"{share} of {count(len(values), 'row')} reach a similarity of {threshold:g} or more")
     return figure
 
 

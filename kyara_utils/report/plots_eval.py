@@ -26,25 +26,24 @@ from kyara_utils.report.style import (
     title,
 )
 
-MINIATURE = (
-    "Miniature sets written for this repository: they exercise the pipeline and are no benchmark scores."
-)
+MINIATURE = "Miniature sets, no benchmark scores."
+WHISKERS = "Whiskers: 95 %, unscored items included either way."
 CHANCE = {"multiple_choice": 0.25}
 
 
 def _grouped_bars(axes: Axes, rows: list[Row], outer: str, inner: str, colours: dict[str, str]) -> None:
-    """One group of bars for each `outer` name, one bar for each `inner`, in %, with intervals, values and
-    n."""
+    """One group of bars for each `outer` name, one bar for each `inner`, in %."""
     cells, groups = cells_of(rows, outer, inner), list(dict.fromkeys(names(rows, outer)))
     bars = [name for name in colours if name in names(rows, inner)]
-    width = 0.8 / len(bars)
+    width = 0.8 / max(len(bars), 3)
     for index, bar in enumerate(bars):
         for position, group in enumerate(groups):
             if (group, bar) in cells:
                 at = position + (index - (len(bars) - 1) / 2) * width
                 _bar(axes, at, width, cells[(group, bar)], colours[bar])
     sizes = {row[outer]: row.get("n", "") for row in rows}
-    axes.set_xticks(range(len(groups)), [f"{short(group, 16)}\nn = {sizes[group]}" for group in groups])
+    labels = [f"{short(group.replace('_', ' '), 16)}\nn = {sizes[group]}" for group in groups]
+    axes.set_xticks(range(len(groups)), labels)
     axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 112), yticks=range(0, 101, 25))
     axes.tick_params(axis="x", length=0)
 
@@ -57,8 +56,9 @@ def _bar(axes: Axes, at: float, width: float, cell: Row, colour: str) -> None:
     axes.bar(at, value, width * 0.92, color=colour)
     whisker = errors(np.array([value]), np.array([low]), np.array([high]))
     axes.errorbar(at, value, yerr=whisker, color=INK, linewidth=0.9, capsize=1.5)
+    # On the bar but beside its whisker, whose end is not the value.
     axes.annotate(
-        f"{value:.0f}", (at, value + whisker[1, 0]), (0, 2), textcoords="offset points", ha="center", size=6.5
+        f"{value:.0f}", (at + 0.24 * width, value), (0, 1), textcoords="offset points", ha="center", size=6
     )
 
 
@@ -71,8 +71,7 @@ def _overlap(a: Row, b: Row) -> str:
 
 @figure_of
 def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
-    """Rows of scores.csv → one panel per benchmark (`pairwise` has its own figure), bars by model, 95 %
-    intervals.
+    """Rows of scores.csv → one panel per benchmark (`pairwise` has its own figure), bars by model.
 
     `miniature` adds the warning that belongs under the bundled sets; a line marks chance level where it is
     known.
@@ -105,8 +104,7 @@ def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
         loc="outside lower center",
         ncols=max(len(colours), 1),
     )
-    note = "Whiskers: 95 % intervals; they also span what unscored items could add."
-    title(figure, _score_finding(rows), f"{note} {MINIATURE}" if miniature else note)
+    title(figure, _score_finding(rows), f"{MINIATURE} {WHISKERS}" if miniature else WHISKERS)
     return figure
 
 

@@ -22,15 +22,14 @@ from kyara_utils.report.style import (
 )
 
 VERDICTS = ("A", "C", "B")
-SWAPPED = {"A": "B", "B": "A", "C": "C"}
 
 
 def _confusion(forward: list[str], reverse: list[str]) -> np.ndarray:
-    """3 × 3 counts over VERDICTS, both as preferred answer; verdicts that could not be read are left out."""
+    """3 × 3 counts over VERDICTS; pairs with a verdict that could not be read are left out."""
     table = np.zeros((3, 3), int)
     for first, second in zip(forward, reverse, strict=True):
-        if first in SWAPPED and second in SWAPPED:
-            table[VERDICTS.index(first), VERDICTS.index(SWAPPED[second])] += 1
+        if first in VERDICTS and second in VERDICTS:
+            table[VERDICTS.index(first), VERDICTS.index(second)] += 1
     return table
 
 
@@ -46,19 +45,20 @@ def kappa(table: np.ndarray) -> float:
 
 @figure_of
 def judge_agreement(rows: list[Row]) -> Figure:
-    """Rows {verdict_forward, verdict_reverse, margin_forward, margin_reverse} → confusion after swapping, and
+    """Rows {verdict_forward, verdict_reverse, margin_forward, margin_reverse} → confusion of both orders,
     margins.
 
-    Verdicts (A|B|C) and margins (first minus second, nats) are as the judge saw them in each order, so a
-    judge without position bias gives A then B, and margins of opposite sign.
+    Verdicts (A|B|C) and margins (nats in favour of answer A) name the answers, not the positions they were
+    shown in: A was shown first in the forward order, B in the reverse one. A consistent judge repeats verdict
+    and sign.
     """
     forward, reverse = names(rows, "verdict_forward"), names(rows, "verdict_reverse")
     table = _confusion(forward, reverse)
     figure, (left, right) = canvas(3.2, 1, 2, width_ratios=(1, 1.15))
     _draw_confusion(left, table)
     _draw_margins(right, numbers(rows, "margin_forward"), numbers(rows, "margin_reverse"))
-    decided = [verdict for verdict in forward + reverse if verdict in "AB" and verdict]
-    first, n, same = decided.count("A") / (len(decided) or math.nan), table.sum(), np.trace(table)
+    favoured = [v == "A" for v in forward if v in ("A", "B")] + [v == "B" for v in reverse if v in ("A", "B")]
+    first, n, same = sum(favoured) / (len(favoured) or math.nan), table.sum(), np.trace(table)
     unread = len(rows) - n
     agreement = f"{percent(same / n if n else math.nan)} of {count(n, 'pair')} (κ = {kappa(table):.2f})"
     note = f"{count(unread, 'pair')} with an unreadable verdict left out" if unread else ""
@@ -75,11 +75,19 @@ def _draw_confusion(axes: Axes, table: np.ndarray) -> None:
     shares = table / max(table.max(), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.3)
     for (row, column), value in np.ndenumerate(table):
-        axes.text(column, row, count(value), ha="center", va="center", color=INK, size=9)
-    labels = ["answer 1", "tie", "answer 2"]
+        axes.text(
+            column,
+            row,
+            count(value),
+            ha="center",
+            va="center",
+            color="white" if shares[row, column] > 0.6 else INK,
+            size=9,
+        )
+    labels = ["answer A", "tie", "answer B"]
     axes.set_xticks(range(3), labels)
     axes.set_yticks(range(3), labels, rotation=90, va="center")
-    axes.set(xlabel="preferred with answer 2 first", ylabel="preferred with answer 1 first", title="verdicts")
+    axes.set(xlabel="preferred with B shown first", ylabel="preferred with A shown first", title="verdicts")
     axes.grid(visible=False)
     axes.tick_params(length=0)
 
@@ -88,14 +96,15 @@ def _draw_margins(axes: Axes, forward: np.ndarray, reverse: np.ndarray) -> None:
     known = np.isfinite(forward) & np.isfinite(reverse)
     forward, reverse = forward[known], reverse[known]
     reach = 1.1 * max(np.abs(np.concatenate([forward, reverse])).max(initial=0), 0.1)
-    axes.plot([-reach, reach], [reach, -reach], color=FAINT, linewidth=1)
+    axes.plot([-reach, reach], [-reach, reach], color=FAINT, linewidth=1)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.axvline(0, color=FAINT, linewidth=0.8)
     axes.plot(forward, reverse, ".", color=MODEL_COLOURS["sft"], alpha=0.5, markersize=5, markeredgewidth=0)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="margin, answer 1 first (nats)")
-    axes.set(ylabel="margin, answer 2 first (nats)")
-    bias = (forward + reverse).mean() / 2 if len(forward) else math.nan
-    axes.set_title(f"first − second: bias {bias:+.2f} (line: no bias), n = {count(len(forward))}")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="margin for A, A shown first (nats)")
+    axes.set(ylabel="margin for A, B shown first (nats)")
+    varied = len(forward) > 1 and forward.std() > 0 and reverse.std() > 0
+    alike = f"r = {np.corrcoef(forward, reverse)[0, 1]:.2f}" if varied else "r unknown"
+    axes.set_title(f"margins of both orders: {alike}, n = {count(len(forward))} (line: equal)")
 
 
 @figure_of

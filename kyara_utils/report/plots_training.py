@@ -104,8 +104,7 @@ def dpo_curve(rows: list[Row]) -> Figure:
 
 @figure_of
 def held_out(rows: list[Row]) -> Figure:
-    """Rows {model, split, loss, low, high, n} → loss on text kept out of training, before and after; dots,
-    not bars."""
+    """Rows {model, split, loss, low, high, n} → loss on text kept out of training, before and after."""
     models, splits = list(dict.fromkeys(names(rows, "model"))), list(dict.fromkeys(names(rows, "split")))
     colours = model_colours(models)
     figure, (axes,) = canvas(1.5 + 0.34 * len(splits) * max(1, len(models) / 2))
@@ -150,7 +149,8 @@ def _held_out_finding(rows: list[Row], models: list[str], splits: list[str]) -> 
         return f"Held-out loss: no split was measured for both {first} and {last}"
     down = sum(loss[(split, last)] < loss[(split, first)] for split in both)
     of, change = count(len(both), "split"), [f"{loss[(both[0], model)]:.2f}" for model in (first, last)]
-    return f"Held-out loss is lower in {last} than in {first} on {down} of {of} ({both[0]}: {' to '.join(change)})"
+    example = f"{both[0]}: {' to '.join(change)}"
+    return f"Held-out loss is lower in {last} than in {first} on {down} of {of} ({example})"
 
 
 @figure_of

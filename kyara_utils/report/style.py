@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.colors
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 
 def title(figure: Figure, finding: str, note: str = "") -> None:
     """Set the finding as the figure's title, wrapped to its width; `note` follows on a line of its own."""
-    figure.suptitle("\n".join([*textwrap.wrap(finding, 78), *textwrap.wrap(note, 90)]), x=0.01, ha="left")
+    figure.suptitle("\n".join([*textwrap.wrap(finding, 92), *textwrap.wrap(note, 92)]), x=0.01, ha="left")
 
 
 def canvas(height: float = 3.6, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, np.ndarray]:
@@ -177,14 +178,20 @@ def errors(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.clip(np.array([value - low, high - value]), 0, None))
 
 
+def text_colour(background: str) -> str:
+    """White on dark colours, ink on light ones."""
+    red, green, blue = matplotlib.colors.to_rgb(background)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
+
+
 def horizontal_bars(
     axes: Axes, labels: list[str], values: np.ndarray, texts: list[str], colours: Any
 ) -> None:
     """Bars from zero, first row on top, each with its value written at its end."""
     positions = np.arange(len(labels))
     axes.barh(positions, np.nan_to_num(values), color=colours, height=0.68)
-    axes.set_yticks(positions, [short(label) for label in labels])
-    axes.invert_yaxis()
+    axes.set_yticks(positions, [short(label, 30) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)
     axes.tick_params(axis="y", length=0)

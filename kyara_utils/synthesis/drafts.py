@@ -58,3 +58,8 @@ def conversation(user: str, assistant: str, source: str, parents: list[str], cal
         "call_ids": call_ids,
         "meta": json.dumps(meta, ensure_ascii=False, sort_keys=True),
     }
+
+
+def meta_of(row: Row) -> Row:
+    """A row's `meta` as a dict."""
+    return json.loads(row["meta"])

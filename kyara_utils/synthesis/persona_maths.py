@@ -7,11 +7,13 @@ recomputed, sampled solutions must agree on the answer, and the model's own verd
 
 import re
 from collections import Counter
+from pathlib import Path
 
 from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
-from kyara_utils.runs import content_id
+from kyara_utils.runs import KyaraError, content_id, read_jsonl
 from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
 
+BUNDLED = Path(__file__).resolve().parents[1] / "data" / "personas.jsonl"
 STEP = "03_math_personahub"
 LABELS = ("對", "錯")
 ANSWER = re.compile(r"答案是\s*(-?\d{1,9})\D{0,4}$")
@@ -20,6 +22,17 @@ OPERATIONS = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "×": lambda a, b: a * b, "÷": lambda a, b: a / b if b else None,
 }  # fmt: skip
 SIGNS = str.maketrans({"−": "-", "x": "×", "*": "×", "/": "÷"})
+
+
+def read_personas(source: str, root: Path) -> list[str]:
+    """Personas of a `.jsonl` file with the field `persona` (PersonaHub's format), or the bundled ones; duplicates once."""
+    path = BUNDLED if source == "bundled" else root / source
+    if not path.is_file():
+        raise KyaraError(f"no personas file {path}; give a .jsonl with the field persona, or bundled")
+    personas = [row.get("persona", "") for row in read_jsonl(path)]
+    if not any(personas):
+        raise KyaraError(f"{path} has no row with the field persona; rename the field")
+    return list(dict.fromkeys(persona for persona in personas if persona))
 
 
 def write_problems(client: Client, personas: list[str], seed: int = 0) -> tuple[list[Row], list[Row]]:

@@ -1,8 +1,8 @@
 """Between GGUF and transformers, both ways, without losing a bit on the way in.
 
 transformers' own GGUF loader takes minutes for the embedded model, reads its tokenizer wrongly in 5.17 and
-leaves a model that refuses to be saved. The mapping below is llama.cpp's for Gemma 3 (`convert_hf_to_gguf.py`,
-class Gemma3Model): names differ, and GGUF stores 1 + w for the RMS norms.
+leaves a model that refuses to be saved. The mapping below is llama.cpp's for Gemma 3
+(`convert_hf_to_gguf.py`, class Gemma3Model): names differ, and GGUF stores 1 + w for the RMS norms.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara_utils.llm.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
+from kyara_utils.llm.gguf_file import FULL, Field, Gguf, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.gguf_tokenizer import tokenizer_of
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.templates import CHAT_TEMPLATE, INFERENCE_TEMPLATE, TURN_END
@@ -54,7 +54,7 @@ def gguf_to_transformers(gguf: Path, out_dir: Path) -> Path:
         shutil.rmtree(out_dir, ignore_errors=True)
         os.replace(temporary, out_dir)
     except OSError as error:
-        raise KyaraError(f"cannot write {out_dir} ({error.strerror or error}); free or remount the disk") from error
+        raise KyaraError(FULL.format(path=out_dir, why=error.strerror or error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out_dir
@@ -121,8 +121,8 @@ def gemma_config(source: Gguf, **token_ids: int):
 def export_gguf(model_dir: Path, like: Path, out: Path, dtype: str = "q8_0") -> Path:
     """Write the weights of `model_dir` as a GGUF that llama.cpp serves as a chat model.
 
-    `like` is the GGUF the model descends from: its metadata and tokenizer are copied. `dtype` (q8_0, f16, f32)
-    holds for matrices; norms stay fp32. Raises `KyaraError` when the shapes do not belong together.
+    `like` is the GGUF the model descends from: its metadata and tokenizer are copied. `dtype` (q8_0, f16,
+    f32) holds for matrices; norms stay fp32. Raises `KyaraError` when the shapes do not belong together.
     """
     if dtype not in FILE_TYPES:
         raise KyaraError(f"unknown dtype {dtype!r}; use one of {', '.join(FILE_TYPES)}")

@@ -5,6 +5,8 @@ two, and the reference is certainly the model in `model_dir`. Paper: https://arx
 """
 
 import time
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ def train_dpo(
     gradient_accumulation: int,
     max_length: int,
     loss_type: str = "sigmoid",
+    warmup_ratio: float = 0.1,
     seed: int,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -38,13 +41,13 @@ def train_dpo(
 
     Each pair's prompt + answer must fit `max_length` tokens; longer ones are a `KyaraError`, since TRL would
     cut the answers. Record: key, parameters, pairs, curve[{step, loss, lr, rewards/…}], final_accuracy and
-    final_margin over all training pairs after training (margin in units of beta × log-ratio), seconds, device,
-    dtype, reason. An unchanged finished stage is reused as in `train_sft`.
+    final_margin over all training pairs after training (margin in units of beta × log-ratio), seconds,
+    device, dtype, reason. An unchanged finished stage is reused as in `train_sft`.
     """
     parameters = {
         "learning_rate": learning_rate, "beta": beta, "epochs": epochs, "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation, "max_length": max_length, "loss_type": loss_type,
-        "seed": seed,
+        "warmup_ratio": warmup_ratio, "seed": seed,
     }  # fmt: skip
     _check_turns(pairs)
     key = stages.stage_key("dpo", model_dir, fingerprint(pairs, *COLUMNS), parameters)
@@ -72,25 +75,27 @@ def _check_lengths(tokenizer, pairs: list[Row], max_length: int) -> None:
     for pair in pairs:
         for side in ("chosen", "rejected"):
             found = tokenizer.apply_chat_template([*pair["prompt"], *pair[side]], return_dict=True)
-            if len(found["input_ids"]) > max_length:
-                size = len(found["input_ids"])
-                raise KyaraError(f"preference {pair.get('id')} has {size} tokens > {max_length}; drop it first")
+            size = len(found["input_ids"])
+            if size > max_length:
+                raise KyaraError(f"preference {pair.get('id')} has {size} tokens > {max_length}; drop it")
 
 
 def _train(model_dir, pairs, out_dir: Path, parameters: dict[str, Any], progress: bool) -> dict[str, Any]:
     tokenizer, model = stages.load_tokenizer(model_dir), stages.load_model(model_dir)
     _check_lengths(tokenizer, pairs, parameters["max_length"])
     started = time.time()
-    trainer = _trainer(model, tokenizer, pairs, parameters, out_dir)
+    with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
+        trainer = _trainer(model, tokenizer, pairs, parameters, out_dir)
     stages.run_trainer(trainer, "DPO", progress)
-    final = trainer.evaluate(trainer.train_dataset)
+    trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
+    final = trainer.evaluate()
     seconds = time.time() - started
     stages.save_model(model, tokenizer, out_dir)
     device, dtype, reason = device_and_dtype()
     return {
-        "curve": _curve(trainer.state.log_history), "final_accuracy": final["eval_rewards/accuracies"],
-        "final_margin": final["eval_rewards/margins"], "seconds": round(seconds, 1), "device": device,
-        "dtype": dtype, "reason": reason, "finished": time.time(),
+        "curve": stages.curve(trainer.state.log_history, *REWARDS),
+        "final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"],
+        "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
     }  # fmt: skip
 
 
@@ -107,14 +112,9 @@ def _trainer(model, tokenizer, pairs: list[Row], parameters: dict[str, Any], fol
         per_device_train_batch_size=parameters["batch_size"],
         per_device_eval_batch_size=parameters["batch_size"],
         gradient_accumulation_steps=parameters["gradient_accumulation"],
-        warmup_steps=0.1,
+        warmup_steps=parameters["warmup_ratio"],
         max_length=parameters["max_length"],
         precompute_ref_log_probs=True,
     )
     data = Dataset.from_list([{column: pair[column] for column in COLUMNS} for pair in pairs])
     return DPOTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
-
-
-def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    names = {"step": "step", "loss": "loss", "lr": "learning_rate", **{name: name for name in REWARDS}}
-    return [{ours: entry.get(theirs) for ours, theirs in names.items()} for entry in history if "loss" in entry]

@@ -1,12 +1,11 @@
 """Supervised fine-tuning of all weights with TRL, the same on a laptop CPU and on a GPU.
 
-Only the assistant's turns carry the loss, rows are packed without crossing documents, and the held-out loss is
-measured before and after on whole, unpacked rows. Two calls make Kyara's two stages: the second starts from the
-first one's folder with a fresh optimizer.
+Only the assistant's turns carry the loss, rows are packed without crossing documents, and the held-out loss
+is measured before and after on whole, unpacked rows. Two calls make Kyara's two stages: the second starts
+from the first one's folder with a fresh optimizer.
 """
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +68,8 @@ def train_sft(
     """Train the model in `model_dir` on conversation rows and write it to `out_dir`; return `training.json`.
 
     `rows` and `held_out` come from `prepare_conversations`; `max_length` is tokens per row, or per pack when
-    packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. A stage with the
-    same weights, rows and parameters is not trained again (`reused` is then true); with `save_steps` an
+    packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. A stage with
+    the same weights, rows and parameters is not trained again (`reused` is then true); with `save_steps` an
     interrupted one resumes from its last complete checkpoint. Record: key, stage, held_out_before/after
     (nats per supervised token, None without held-out rows), curve[{step, loss, lr, tokens}], rows, tokens,
     seconds, tokens_per_second, device, dtype, reason.
@@ -89,8 +88,8 @@ def train_sft(
     (out_dir / stages.RECORD).unlink(missing_ok=True)
     with stages.quiet():
         measured = _train(model_dir, rows, held_out, out_dir, key, parameters, save_steps, progress)
-    record = {"key": key, "kind": "sft", "stage": stage, "parameters": parameters, "rows": len(rows), **measured}
-    return {**stages.finish(out_dir, record), "reused": False}
+    record = {"key": key, "kind": "sft", "stage": stage, "parameters": parameters, "rows": len(rows)}
+    return {**stages.finish(out_dir, {**record, **measured}), "reused": False}
 
 
 def _train(model_dir, rows, held_out, out_dir, key, parameters, save_steps, progress) -> dict[str, Any]:
@@ -106,9 +105,10 @@ def _train(model_dir, rows, held_out, out_dir, key, parameters, save_steps, prog
     tokens = sum(len(encode(tokenizer, row["messages"])[0]) for row in rows)
     device, dtype, reason = device_and_dtype()
     return {
-        "held_out_before": before, "held_out_after": after, "curve": _curve(trainer.state.log_history),
-        "tokens": tokens, "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
-        "tokens_per_second": round(tokens * parameters["epochs"] / seconds, 1), "finished": time.time(),
+        "held_out_before": before, "held_out_after": after,
+        "curve": stages.curve(trainer.state.log_history, tokens="num_tokens"), "tokens": tokens,
+        "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
+        "tokens_per_second": round(tokens * parameters["epochs"] / seconds, 1),
     }  # fmt: skip
 
 
@@ -130,8 +130,3 @@ def _trainer(model, tokenizer, rows, parameters, folder: Path, save_steps: int):
     )
     data = Dataset.from_list([{"messages": row["messages"]} for row in rows])
     return SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
-
-
-def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    names = {"step": "step", "loss": "loss", "lr": "learning_rate", "tokens": "num_tokens"}
-    return [{ours: entry.get(theirs) for ours, theirs in names.items()} for entry in history if "loss" in entry]

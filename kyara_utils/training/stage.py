@@ -79,7 +79,7 @@ def load_model(model_dir: Path):
 def save_model(model, tokenizer, out_dir: Path) -> None:
     """Save weights and tokenizer so that generation stops at `<eos>` and `<end_of_turn>`.
 
-    The trainer aligns the stop tokens with the tokenizer's one `<eos>`, which would let a served model run on.
+    The trainer aligns the stop tokens with the tokenizer's `<eos>` alone; a served model would then run on.
     """
     stops = [tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
     model.generation_config.eos_token_id = [stop for stop in stops if stop is not None]
@@ -126,7 +126,8 @@ def quiet() -> Iterator[None]:
     import huggingface_hub.constants
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    bars, loggers = datasets.are_progress_bars_disabled(), [logging.getLogger(n) for n in ("trl", "transformers")]
+    bars = datasets.are_progress_bars_disabled()
+    loggers = [logging.getLogger(name) for name in ("trl", "transformers")]
     levels = [logger.level for logger in loggers]
     datasets.disable_progress_bars()
     for logger in loggers:
@@ -149,8 +150,8 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
         bar = None
 
         def on_train_begin(self, args, state, control, **kwargs):
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=label, mininterval=2,
-                            ascii=True, disable=not progress)
+            steps = {"total": state.max_steps, "initial": state.global_step}
+            self.bar = tqdm(**steps, desc=label, mininterval=2, ascii=True, disable=not progress)
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(1)
@@ -163,6 +164,14 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
     started = time.time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return time.time() - started
+
+
+def curve(history: list[dict[str, Any]], *same: str, **renamed: str) -> list[dict[str, float]]:
+    """Return one row per logged step: step, loss, lr, the columns `same` and `renamed` (ours = trainer's)."""
+    names = {"step": "step", "loss": "loss", "lr": "learning_rate", **dict(zip(same, same, strict=True))}
+    names |= renamed
+    steps = [entry for entry in history if "loss" in entry]
+    return [{ours: entry.get(theirs) for ours, theirs in names.items()} for entry in steps]
 
 
 def last_checkpoint(folder: Path) -> Path | None:

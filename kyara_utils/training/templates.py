@@ -1,9 +1,9 @@
 """The chat format the student is trained on, and a way to see which tokens carry the loss.
 
-One template serves training, generation and the exported GGUF, because a silent difference between them is the
-commonest reason for a model that does not stop. It is Gemma 3's format, as TRL ships it, for text only: a
-system turn is folded into the first user turn (Gemma has no system role), roles must alternate, and the end of
-turn lies inside the supervised span. The `generation` tags mark that span for `assistant_only_loss=True`.
+One template serves training, generation and the exported GGUF, because a silent difference between them is
+the commonest reason for a model that does not stop. It is Gemma 3's format, as TRL ships it, for text only: a
+system turn is folded into the first user turn (Gemma has no system role), roles must alternate, and the end
+of turn lies inside the supervised span. The `generation` tags mark that span for `assistant_only_loss=True`.
 """
 
 import re
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = """\
     {%- if message['role'] == 'assistant' -%}
         {{ '<start_of_turn>model\\n' }}
         {%- generation -%}
-        {{ message['content'] | trim + '<end_of_turn>\\n' }}
+        {{- message['content'] | trim + '<end_of_turn>\\n' }}
         {%- endgeneration -%}
     {%- else -%}
         {{ '<start_of_turn>user\\n' + (prefix if loop.first else '') }}
@@ -52,7 +52,8 @@ def check_turns(messages: list[dict[str, str]]) -> str:
     unknown = {message.get("role") for message in messages} - set(ROLES)
     if unknown:
         return f"unknown role {', '.join(sorted(map(str, unknown)))}"
-    if not all(isinstance(message.get("content"), str) and message["content"].strip() for message in messages):
+    contents = [message.get("content") for message in messages]
+    if not all(isinstance(content, str) and content.strip() for content in contents):
         return "an empty turn"
     turns = messages[1:] if messages[0]["role"] == "system" else messages
     wanted = [("user", "assistant")[number % 2] for number in range(len(turns))]

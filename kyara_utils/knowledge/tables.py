@@ -1,0 +1,18 @@
+"""Chunks as table rows, and back: what `chunks.parquet` holds and what later steps sample from."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from kyara_utils.knowledge.chunking import Chunk
+from kyara_utils.knowledge.readers import Document
+
+
+def chunk_rows(chunks: Iterable[Chunk], documents: Iterable[Document]) -> list[dict[str, Any]]:
+    """Return one row per chunk: its fields, `path` of its document, and `topic`, the first folder of that path."""
+    paths = {document.id: document.path for document in documents}
+    rows = []
+    for chunk in chunks:
+        path = paths[chunk.doc_id]
+        rows.append(asdict(chunk) | {"path": path, "topic": path.split("/")[0] if "/" in path else ""})
+    return rows

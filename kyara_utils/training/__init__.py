@@ -1,0 +1,1 @@
+"""The student: checkpoints, chat template, data for training, SFT and DPO."""

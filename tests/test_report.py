@@ -1,0 +1,331 @@
+"""Figures, cards and the HTML report: that they draw, repeat byte for byte, and say only what the rows
+say."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
+from kyara_utils.report.cards import dataset_card, html_report, model_card
+from kyara_utils.report.style import model_colours, save_figure
+from kyara_utils.runs.errors import KyaraError
+
+MODELS = ("base", "sft", "dpo")
+
+
+def interval(value, half=0.1, **names):
+    """One row with value, low and high."""
+    return names | {"value": value, "low": max(0, value - half), "high": value + half}
+
+
+def token_rows():
+    """Ten messages a part, three of the twenty longer than 1,000 tokens."""
+    lengths = {"prompt": [5, 9, 20, 40, 40, 60, 80, 90, 100, 1200], "response": [100] * 8 + [1500, 4000]}
+    return [
+        {"source": ("維基", "maths")[i % 2], "part": part, "tokens": tokens}
+        for part, values in lengths.items()
+        for i, tokens in enumerate(values)
+    ]
+
+
+def judge_rows():
+    """Eight pairs: four consistent, two tied twice, two that follow the first position."""
+    verdicts = [("A", "A")] * 3 + [("B", "B")] + [("C", "C")] * 2 + [("A", "B")] * 2
+    rows = []
+    for i, (forward, reverse) in enumerate(verdicts):
+        outcome = "chosen" if i < 4 else "tie" if i < 6 else "inconsistent"
+        row = {
+            "source": "rlaif",
+            "margin_forward": 1.0 - i / 4,
+            "margin_reverse": 0.5 - i / 4,
+            "outcome": outcome,
+        }
+        row |= {"verdict_forward": forward, "verdict_reverse": reverse}
+        rows.append(row | {"chosen_length": 100 + 20 * i, "rejected_length": 130})
+    return rows
+
+
+SFT = [
+    {"stage": stage, "step": i, "loss": top - 0.01 * i, "learning_rate": 1e-5}
+    for stage, top in (("base", 3.0), ("refined", 2.5))
+    for i in range(1, 31)
+]
+DPO = [
+    {"step": i, "loss": 0.69, "accuracy": 0.75, "margin": 0.5, "chosen_reward": -0.1, "rejected_reward": -0.6}
+    for i in range(1, 31)
+]
+SCORES = [
+    interval(
+        value + 0.1 * k, model=model, benchmark=benchmark, metric=metric, n=n, unscored=0, protocol="greedy"
+    )
+    for benchmark, metric, value, n in (
+        ("multiple_choice", "macro", 0.253, 160),
+        ("multiple_choice", "stem", 0.2, 40),
+        ("maths", "strict", 0.05, 39),
+    )
+    for k, model in enumerate(MODELS)
+]
+PAIRS = [{"model_a": "dpo", "model_b": "base", "wins": 17, "ties": 9, "losses": 6, "n": 32}]
+CATEGORIES = [
+    interval(2.0 + i / 2 + k, category=category, model=model, n=4)
+    for i, category in enumerate(("基本任務", "中文理解", "邏輯推理"))
+    for k, model in enumerate(MODELS)
+]
+FUNNEL = [
+    {"stage": "language", "source": "rag", "rows_in": 1000, "rows_out": 900},
+    {"stage": "judge", "source": "rag", "rows_in": 900, "rows_out": 123},
+]
+HELD_OUT = [
+    {"model": model, "split": "conversations", "loss": loss, "low": loss - 0.1, "high": loss + 0.1, "n": 64}
+    for model, loss in (("base", 3.1), ("sft", 2.48))
+]
+LANGUAGES = [{"lang": "en", "rows": "250"}, {"lang": "zh-Hant", "rows": "750"}]
+TAGS = [
+    {"tag": "資訊查詢", "rows": 90, "refined_rows": 30},
+    {"tag": "创意写作", "rows": 10, "refined_rows": 0},
+]
+RETRIEVAL = [
+    interval(v, 0.05, mode=m, metric="recall@1", n=140) for m, v in (("dense", 0.62), ("hybrid", 0.71))
+]
+TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
+
+# function, rows, arguments, what the title must hold because the rows say so
+FIGURES = [
+    (plots_data.language_distribution, LANGUAGES, {}, "Traditional Chinese makes up 75 % of 1,000"),
+    (
+        plots_data.conversation_rounds,
+        [{"rounds": 1, "rows": 60}, {"rounds": 12, "rows": 40}],
+        {},
+        "60 % of 100",
+    ),
+    (plots_data.token_lengths, token_rows(), {"max_length": 1000}, "15.0 % of 20 messages"),
+    (plots_data.funnel, FUNNEL, {}, "12.3 % of 1,000 rows survive the filters; judge removes the most (777)"),
+    (
+        plots_data.similarity,
+        [{"similarity": s} for s in (0.5, 0.7, 0.95, "")],
+        {"threshold": 0.9},
+        "33.3 % of 3 rows",
+    ),
+    (plots_data.tag_coverage, TAGS, {}, "keeps 1 of 2 tags with 30 %"),
+    (plots_judge.judge_agreement, judge_rows(), {}, "on 75 % of 8 pairs (κ = 0.62); 67 % of its decisions"),
+    (plots_judge.length_difference, judge_rows(), {}, "50 % of 4 pairs (median +0 characters"),
+    (plots_training.sft_curve, SFT, {}, "2.99 to 2.71 in the base stage, 2.49 to 2.21 in the refined"),
+    (
+        plots_training.dpo_curve,
+        DPO,
+        {},
+        "after 30 steps with chosen above rejected in 75 % and a margin of 0.50",
+    ),
+    (
+        plots_training.held_out,
+        HELD_OUT,
+        {},
+        "lower in sft than in base on 1 of 1 split (conversations: 3.10 to 2.48)",
+    ),
+    (plots_training.step_times, TIMES, {}, "The run took 2.0 min; 05_sft took 75 %"),
+    (plots_eval.benchmark_scores, SCORES, {}, "dpo 45.3 % against base 25.3 % (n = 160, intervals overlap)"),
+    (plots_eval.retrieval, RETRIEVAL, {}, "hybrid has the best recall@1: 71 % of n = 140, dense 62 %"),
+    (plots_answers.pairwise, PAIRS, {}, "dpo wins 53 % and loses 19 % of 32 pairs against base"),
+    (plots_answers.open_categories, CATEGORIES, {"high": 10}, "in 3 of 3 categories (mean 4.5 against 2.5)"),
+]
+EACH = pytest.mark.parametrize(
+    ("draw", "rows", "arguments", "finding"), FIGURES, ids=[draw.__name__ for draw, *_ in FIGURES]
+)
+
+
+def heading(figure):
+    """The title on one line."""
+    return figure.get_suptitle().replace("\n", " ")
+
+
+@EACH
+def test_figure_states_its_finding_and_repeats(draw, rows, arguments, finding, tmp_path, recwarn):
+    """A title typed in once outlives its data; changing bytes make every rerun a diff; an empty box hides a
+    word."""
+    figure = draw(rows, **arguments)
+    assert finding in heading(figure)
+    first, second = (save_figure(draw(rows, **arguments), tmp_path / name, "x") for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert not [str(warning.message) for warning in recwarn]
+
+
+@EACH
+def test_figure_survives_thin_tables(draw, rows, arguments, finding):
+    """A tiny recipe leaves tables with no row, one row or empty cells; the last notebook must not die on
+    them."""
+    assert heading(draw([], **arguments)).endswith("no rows")
+    without = [{key: "" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    for thin in (rows[:1], without):
+        draw(thin, **arguments).draw_without_rendering()
+
+
+def test_csv_text_and_numbers_draw_the_same(tmp_path):
+    """`csv` gives text and pandas numbers: a figure that sorts text would put 9 above 10."""
+    rows = [{"lang": "en", "rows": 9}, {"lang": "zh-Hant", "rows": 10}]
+    text = [{key: str(value) for key, value in row.items()} for row in rows]
+    draw = plots_data.language_distribution
+    first, second = (save_figure(draw(table), tmp_path, name) for table, name in ((rows, "a"), (text, "b")))
+    assert first.read_bytes() == second.read_bytes()
+    assert "Traditional Chinese makes up 53 %" in heading(draw(text))
+
+
+def test_missing_glyph_is_an_error(tmp_path):
+    """matplotlib only warns and draws an empty box."""
+    with pytest.raises(KyaraError, match="Glyph"):
+        save_figure(
+            plots_data.tag_coverage([{"tag": "\U0001fae0", "rows": 1, "refined_rows": 1}]), tmp_path, "x"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dollar_signs_are_text(tmp_path):
+    """A tag such as `$x_` would start a formula and stop the notebook."""
+    save_figure(
+        plots_data.tag_coverage([{"tag": "$x_ $\\frac", "rows": 1, "refined_rows": 1}]), tmp_path, "x"
+    )
+
+
+def test_wrong_tables_are_named():
+    """A bare KeyError does not tell which table to mend."""
+    with pytest.raises(KyaraError, match="no column rounds"):
+        plots_data.conversation_rounds([{"round": 1, "rows": 2}])
+    with pytest.raises(KyaraError, match="no number"):
+        plots_training.step_times([{"step": "a", "seconds": "fast", "peak_gb": 1}])
+
+
+def test_style_leaves_the_callers_settings():
+    """A figure drawn in a notebook must not restyle the reader's own plots."""
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots_answers.pairwise(PAIRS)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_model_colours_are_fixed():
+    """The same model in two colours misleads across figures."""
+    assert model_colours(["dpo", "base"])["dpo"] == model_colours(["sft", "dpo"])["dpo"]
+    assert model_colours(["b", "a"]) == {"a": "#009E73", "b": "#CC79A7"}
+
+
+def test_bars_start_at_zero():
+    """A cut axis turns a point into a landslide."""
+    for draw, rows, arguments, _ in FIGURES:
+        for axes in draw(rows, **arguments).axes:
+            bars = [patch for patch in axes.patches if hasattr(patch, "get_height")]
+            if bars and axes.name == "rectilinear":
+                across = len({bar.get_y() for bar in bars}) > 1 or draw.__name__ == "pairwise"
+                assert (axes.get_xlim() if across else axes.get_ylim())[0] <= 0 or axes.get_xscale() == "log"
+
+
+def test_kappa():
+    """Agreement of two judges who both nearly always say A is no agreement (Cohen's own correction)."""
+    assert plots_judge.kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
+    assert plots_judge.kappa(np.diag([3, 4, 5])) == 1.0
+    assert math.isnan(plots_judge.kappa(np.zeros((3, 3), int)))
+
+
+# Cards and report
+
+
+def manifest(**changes):
+    """A manifest as `Run.finish` writes it."""
+    return {
+        "step": "05_sft",
+        "key": {"params": {"learning_rate": 0.00037, "model": "m"}},
+        "outputs": {"base": {"path": "b", "sha256": "ab" * 32, "bytes": 7, "rows": 8642}},
+        "counts": {"near_duplicate": 753},
+        "llm": {"calls": 6413},
+        "seconds": 531.0,
+        "peak_memory_gb": 2.93,
+        "hardware": {"cores": 2},
+        "git": "abcdef",
+        "versions": {"torch": "2.13.0"},
+    } | changes
+
+
+def front_matter(card):
+    """The YAML block at the head of a card."""
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_dataset_card_holds_the_measured_numbers():
+    """A count typed by hand is wrong after the next run."""
+    card = dataset_card(
+        "kyara: a #1", [manifest()], [{"lang": "zh-Hant", "rows": 4321}], [("figures/f.png", "F")]
+    )
+    assert front_matter(card)["pretty_name"] == "kyara: a #1" and front_matter(card)["license"] == "cc-by-4.0"
+    for number in ("8,642", "753", "6,413", "8.8", "2.93", "4,321", "0.00037", "2.13.0"):
+        assert number in card
+    assert "CC BY 4.0" in card and "Gemma Terms of Use" in card and "What it is not" in card
+    assert re.findall(r"!\[.*?\]\((.*?)\)", card) == ["figures/f.png"]
+
+
+def numbers_in(text):
+    """All numbers of a text, without those inside names such as `05_sft`."""
+    return set(re.findall(r"(?<![\w.])[0-9][0-9,.]*[0-9](?!\w)|(?<![\w.])[0-9](?![\w.])", text))
+
+
+def test_model_card_holds_only_the_given_numbers():
+    """A card with a number from nowhere is a claim nobody measured."""
+    scores = [
+        interval(0.371, benchmark="maths", metric="strict", model="dpo", n=40, unscored=3, protocol="p")
+    ]
+    card = model_card("kyara", "dpo", "google/gemma-2-2b-it", [manifest()], scores, PAIRS)
+    given = {"37.1", "27.1", "47.1", "40", "3", "17", "9", "6", "32"}
+    given |= {"8.8", "2.93", "2", "0.00037", "6,413", "2.13.0"}
+    assert numbers_in(card) - {"95", "4.0"} <= given
+    assert {"37.1", "27.1", "47.1", "17", "32"} <= numbers_in(card)
+
+
+def test_model_card_front_matter():
+    """The Hub rejects a card without licence or base model, and shows the model-index as results."""
+    unknown = interval(
+        math.nan, benchmark="maths", metric="lenient", model="dpo", n=0, unscored=0, protocol="p"
+    )
+    card = model_card(
+        "kyara", "dpo", "google/gemma-2-2b-it", [manifest()], [*SCORES, unknown], datasets=["a: b"]
+    )
+    head = front_matter(card)
+    assert (head["license"], head["base_model"], head["datasets"]) == (
+        "gemma",
+        "google/gemma-2-2b-it",
+        ["a: b"],
+    )
+    results = head["model-index"][0]["results"]
+    assert [result["metrics"][0]["value"] for result in results] == [45.3, 40.0, 25.0]
+    assert all("not a benchmark" in result["dataset"]["name"] for result in results)
+    assert "are not benchmark scores" in card and "Gemma Terms of Use" in card
+    assert "not a benchmark" not in model_card("k", "dpo", "b", [manifest()], SCORES, miniature=False)
+
+
+def test_cards_refuse_what_is_missing():
+    """A card with holes looks finished."""
+    with pytest.raises(KyaraError, match="no scores of spin"):
+        model_card("kyara", "spin", "b", [manifest()], SCORES)
+    broken = manifest()
+    del broken["seconds"]
+    with pytest.raises(KyaraError, match="seconds"):
+        dataset_card("d", [broken])
+
+
+def test_cards_escape_data():
+    """A tag or note with a pipe or HTML would break the table or run in the reader's browser."""
+    card = dataset_card("d", [manifest(counts={"a|b\n<script>": 1})], note="<img src=x>")
+    assert "a\\|b &lt;script&gt;" in card and "<script>" not in card and "<img" not in card
+
+
+def test_html_report_is_safe_and_self_contained(tmp_path):
+    """Model output in a report must not run, and the page must open without a network."""
+    path = save_figure(plots_answers.pairwise(PAIRS), tmp_path, "pairs")
+    evil = "<script>alert(1)</script>"
+    sections = [{"heading": evil, "text": evil, "rows": [{evil: evil, "n": 1234}]}, {"heading": "empty"}]
+    page = html_report(evil, sections, [(path, f'" onload="x {evil}')])
+    assert "<script" not in page and page.count("&lt;script&gt;") == 8 and 'onload="x' not in page
+    assert "1,234" in page and "data:image/png;base64,iVBOR" in page
+    assert not re.search(r"(?:src|href)=.?(?:https?:)?//", page)
+    with pytest.raises(KyaraError, match="missing.png"):
+        html_report("t", [], [(tmp_path / "missing.png", "c")])

@@ -1,0 +1,249 @@
+"""Parameters, manifests and freshness: the machinery that decides whether hours of work are repeated or trusted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kyara_utils.__main__ import main
+from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, steps, write_rows
+from kyara_utils.runs.run import start
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A tiny project with two steps, a room and a recipe, as the working folder."""
+    for folder in ("params/tiny", "notebooks", "kyara_utils/room"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "params/pipeline.yaml").write_text(
+        "steps:\n  01_one: {uses: [room]}\n  02_two: {needs: [01_one], uses: [room]}\n"
+    )
+    (tmp_path / "params/tiny/01_one.yaml").write_text("recipe: tiny\nrate: 1.0e-4\n")
+    (tmp_path / "kyara_utils/room/code.py").write_text('"""Doc."""\n\n\ndef f():\n    """Doc."""\n    return 1\n')
+    for step in ("01_one", "02_two"):
+        write_notebook(tmp_path, step)
+    monkeypatch.setenv("KYARA_ROOT", str(tmp_path))
+    monkeypatch.setenv("KYARA_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+def write_notebook(root: Path, step: str, prose: str = "# Title", extra: str = "", text: str = "one") -> None:
+    parameters = 'recipe: str = "tiny"  # folder\nrate: float = 1.0e-3  # per step\nn: int = 3  # rows\n'
+    work = (
+        f'from kyara_utils.runs import start, write_rows\nrun = start("{step}", globals())\n{extra}\n'
+        f'write_rows(run.path("out.parquet"), [{{"id": "{text}", "n": 1}}])\n'
+        'run.finish({"out": run.path("out.parquet")});'
+    )
+    cells = [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": prose},
+        code("b", parameters, ["parameters"]),
+        code("c", work),
+    ]
+    spec = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    notebook = {"cells": cells, "metadata": spec, "nbformat": 4, "nbformat_minor": 5}
+    (root / "notebooks" / f"{step}.ipynb").write_text(json.dumps(notebook))
+
+
+def code(name: str, source: str, tags: list[str] | None = None) -> dict:
+    metadata = {"tags": tags} if tags else {}
+    return {
+        "cell_type": "code", "id": name, "metadata": metadata, "source": source, "execution_count": None, "outputs": [],
+    }  # fmt: skip
+
+
+def do(step: str, **values) -> dict:
+    """Do a step in this process, as its notebook would."""
+    run = start(step, {"recipe": "tiny", "rate": 1.0e-4, "n": 3} | values)
+    write_rows(run.path("out.parquet"), [{"id": "x", "n": values.get("n", 3)}])
+    return run.finish({"out": run.path("out.parquet")})
+
+
+def stale(root: Path, step: str, **settings) -> str:
+    chain = steps.load_steps(root)
+    values = steps.resolved(root, "tiny", step, settings)
+    return steps.why_stale(steps.step_dir(root, "tiny", step), steps.key_parts(root, "tiny", chain[step], values))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"rat": 1.0}, ["unknown parameter rat", "did you mean rate"]),
+        ({"rate": "1e-4"}, ["rate must be float", "1.0e-4"]),
+        ({"n": 2.5}, ["n must be int"]),
+        ({"n": True}, ["n must be int"]),
+    ],
+)
+def test_wrong_parameters_are_named_with_the_mend(project, given, words):
+    """Papermill would inject these with at most a warning."""
+    declared = params.declared(project / "notebooks/01_one.ipynb")
+    with pytest.raises(KyaraError) as error:
+        params.resolve(declared, given, "params/tiny/01_one.yaml")
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+def test_an_integer_serves_as_float(project):
+    """`rate: 1` in YAML is an int; refusing it would be pedantry."""
+    declared = params.declared(project / "notebooks/01_one.ipynb")
+    assert params.resolve(declared, {"rate": 1}, "x")["rate"] == 1.0
+
+
+def test_settings_from_the_command_line():
+    """On a command line 1e-5 is meant as a number; a step may be given by its number."""
+    parsed = params.parse_settings(["05.learning_rate=1e-5", "05_sft.packing=true", "01.corpus=a=b"], ["01_a", "05_sft"])
+    assert parsed == {"05_sft": {"learning_rate": 1e-5, "packing": True}, "01_a": {"corpus": "a=b"}}
+    for bad in ("x", "05_sft=1", "99.a=1"):
+        with pytest.raises(KyaraError):
+            params.parse_settings([bad], ["05_sft"])
+
+
+def test_plain_papermill_is_strict_too(project):
+    """A misspelt name given to papermill directly arrives as a global that nobody reads."""
+    with pytest.raises(KyaraError, match="unknown parameter ratee; did you mean rate"):
+        start("01_one", {"recipe": "tiny", "rate": 1.0, "n": 1, "ratee": 2.0})
+
+
+def test_missing_upstream_names_the_mend(project):
+    """Started alone, a step must say which notebook to run first."""
+    with pytest.raises(KyaraError, match="02_two needs 01_one, which is not done; run notebooks/01_one.ipynb"):
+        do("02_two")
+
+
+def test_fresh_until_something_that_matters_changes(project):
+    """Skipping too much trusts stale results, skipping too little repeats hours: both directions are checked."""
+    assert stale(project, "01_one") == "not done yet"
+    do("01_one")
+    assert stale(project, "01_one") == ""
+    write_notebook(project, "01_one", prose="# Other prose")
+    assert stale(project, "01_one") == "", "prose must not rerun a step"
+    room = project / "kyara_utils/room/code.py"
+    room.write_text('"""Other."""\n\n\ndef f():\n    """Words."""\n    # comment\n    return 1\n')
+    assert stale(project, "01_one") == "", "docstrings and comments must not rerun a step"
+    room.write_text("def f():\n    return 2\n")
+    assert stale(project, "01_one") == "code: room changed"
+    do("01_one")
+    assert "params: n 3 → 4" in stale(project, "01_one", n=4)
+    write_notebook(project, "01_one", extra="x = 1")
+    assert stale(project, "01_one") == "notebook code changed"
+
+
+def test_equal_output_bytes_stop_the_spread(project):
+    """A rerun that changes nothing must not retrain everything behind it; one that does must."""
+    do("01_one")
+    do("02_two", rate=1.0e-3)
+    do("01_one")
+    assert stale(project, "02_two") == ""
+    do("01_one", n=7)
+    assert stale(project, "02_two") == "inputs: 01_one changed"
+
+
+def test_damaged_or_missing_outputs_are_not_trusted(project):
+    """A manifest alone proves nothing if the file behind it is gone or cut."""
+    do("01_one")
+    path = project / "runs/tiny/01_one/out.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:10])
+    assert stale(project, "01_one") == "output out changed on disk"
+    path.unlink()
+    assert stale(project, "01_one") == "output out is gone"
+
+
+def test_starting_again_withdraws_the_old_manifest(project):
+    """A run killed half-way must not be taken for the one before it."""
+    do("01_one")
+    run = start("01_one", {"recipe": "tiny", "rate": 1.0e-4, "n": 3})
+    assert manifest.read(run.dir) is None
+    with pytest.raises(KyaraError, match="in use by another run"):
+        start("01_one", {"recipe": "tiny", "rate": 1.0e-4, "n": 3})
+
+
+def test_pipeline_runs_skips_and_reports(project, capsys):
+    """The whole contract on real papermill: run, skip, stop at the error with one line and the notebook's path."""
+    assert main(["run", "tiny"]) == 0
+    assert "2 step(s) ran" in capsys.readouterr().out
+    assert main(["run", "tiny"]) == 0
+    assert capsys.readouterr().out.count("fresh, skipped") == 2
+    write_notebook(project, "02_two", extra="from kyara_utils.runs import KyaraError\nraise KyaraError('no x; do y')")
+    assert main(["run", "tiny"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["error: 02_two: no x; do y", str(project / "runs/tiny/notebooks/02_two.ipynb")]
+    assert manifest.read(project / "runs/tiny/02_two") is None
+
+
+def test_a_killed_kernel_is_not_success(project, capsys):
+    """Papermill saves a notebook whose cells all say `completed` when the kernel is killed: only a manifest counts."""
+    write_notebook(project, "01_one", extra="import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert main(["run", "tiny", "--only", "01"]) == 1
+    assert "kernel died" in capsys.readouterr().err
+    assert stale(project, "01_one") == "not done yet"
+
+
+def test_plain_papermill_leaves_the_same_manifest(project):
+    """`papermill x.ipynb out.ipynb -f recipe.yaml` and the runner must be interchangeable."""
+    import papermill
+
+    notebook = project / "notebooks/01_one.ipynb"
+    papermill.execute_notebook(
+        str(notebook), str(project / "out.ipynb"), {"recipe": "tiny", "rate": 1.0e-4}, progress_bar=False, cwd=str(project)
+    )
+    assert stale(project, "01_one") == ""
+
+
+def test_dry_run_changes_nothing(project, capsys):
+    """Looking must be free."""
+    assert main(["run", "tiny", "--dry-run"]) == 0
+    assert "01_one" in capsys.readouterr().out and not (project / "runs/tiny/01_one").exists()
+
+
+def test_unknown_recipe_and_step(project, capsys):
+    """A typo in the command line must be answered with what there is."""
+    assert main(["run", "tinny"]) == 1
+    assert "known: tiny" in capsys.readouterr().err
+    assert main(["run", "tiny", "--only", "07"]) == 1
+    assert "01_one, 02_two" in capsys.readouterr().err
+
+
+def test_unwritable_runs_folder(project, monkeypatch, capsys):
+    """A read-only or full disk must be one line, before any work."""
+    blocked = project / "blocked"
+    blocked.write_text("a file where the folder should be")
+    monkeypatch.setenv("KYARA_RUNS", str(blocked))
+    assert main(["run", "tiny"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_rows_survive_the_table(tmp_path):
+    """Nested messages must come back as they went in, and equal rows give equal bytes."""
+    rows = [{"id": "a", "messages": [{"role": "user", "content": "你好"}], "parents": [], "meta": "{}"}]
+    first = write_rows(tmp_path / "a.parquet", rows).read_bytes()
+    assert read_rows(tmp_path / "a.parquet") == rows
+    assert write_rows(tmp_path / "b.parquet", rows).read_bytes() == first
+    (tmp_path / "a.parquet").write_bytes(first[: len(first) // 2])
+    with pytest.raises(KyaraError, match="rerun the step"):
+        read_rows(tmp_path / "a.parquet")
+
+
+def test_reject_keeps_the_row_and_ids_are_content():
+    """A reject without its row cannot be argued with."""
+    row = reject("01", "too_short", {"id": "x", "text": "短"}, "1 character")
+    assert json.loads(row["row"]) == {"id": "x", "text": "短"}
+    assert content_id("a", "b") == content_id("a", "b") != content_id("ab") and len(content_id("a")) == 11
+
+
+def test_pipeline_file_of_the_repository_is_sound():
+    """A room misspelt under `uses` would silently never invalidate its step."""
+    for step in steps.load_steps(ROOT).values():
+        declared = params.declared(steps.notebook_of(ROOT, step.name))
+        assert set(step.folders) <= set(declared)
+        assert len(steps.key_parts(ROOT, "smoke", step, {n: "" for n in step.folders})["code"]) == len(step.uses)
+
+
+def test_user_folder_is_part_of_the_key(tmp_path):
+    """New documents in the user's folder must reindex it."""
+    (tmp_path / "a.txt").write_text("x")
+    before = manifest.folder_state(tmp_path)
+    (tmp_path / "b.txt").write_text("y")
+    assert manifest.folder_state(tmp_path) != before
+    shutil.rmtree(tmp_path)
