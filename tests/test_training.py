@@ -239,7 +239,7 @@ def test_dpo_starts_at_ln_2_and_learns(trained, pairs, tmp_path):
     record = train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)
     assert record["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert record["final_accuracy"] == 1.0 and record["final_margin"] > 0
-    assert {"rewards/margins", "rewards/accuracies", "lr"} <= record["curve"][0].keys()
+    assert {"margin", "accuracy", "learning_rate"} <= record["curve"][0].keys()
     assert train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)["reused"]
 
 

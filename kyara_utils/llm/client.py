@@ -180,9 +180,11 @@ class Client:
             extra["logprobs"] = request.top_logprobs
         return extra
 
-    @staticmethod
-    def _chat(request: Request) -> dict[str, Any]:
-        extra: dict[str, Any] = {"messages": request.messages}
+    def _chat(self, request: Request) -> dict[str, Any]:
+        messages = request.messages
+        if self.model.system and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.model.system}, *messages]
+        extra: dict[str, Any] = {"messages": messages}
         if request.schema:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             extra["response_format"] = {"type": "json_schema", "json_schema": schema}

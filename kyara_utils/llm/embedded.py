@@ -41,8 +41,11 @@ def _start(gguf: Path, parallel: int, context: int, port: int, threads: int):
     options.n_parallel = parallel
     options.n_ctx = context * parallel
     options.port = port
-    options.cpuparams.n_threads = threads
+    for cpu in (options.cpuparams, options.cpuparams_batch):
+        cpu.n_threads = threads
+        cpu.poll = 0  # spinning threads starve each other as soon as another process wants a core
     options.use_jinja = True
+    options.swa_full = True  # else Gemma's sliding window drops the worked examples that every prompt shares
     options.warmup = False
     options.verbosity = -1
     try:

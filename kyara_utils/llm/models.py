@@ -14,6 +14,7 @@ class Model:
     """One model behind an OpenAI-compatible server, ours (`gguf`) or somebody's (`base_url`).
 
     dialect: `chat` lets the server apply the model's template, `plain` renders few-shot text for a base model.
+    system: said first to a chat model when the messages bring no system turn of their own.
     parallel: requests under way at once; context: tokens per request (embedded servers only).
     """
 
@@ -22,6 +23,7 @@ class Model:
     model: str = ""
     key_env: str = ""
     dialect: str = "chat"
+    system: str = ""
     package: str = ""
     gguf: str = ""
     port: int = 0

@@ -12,13 +12,17 @@ from typing import Any
 
 from kyara_utils.runs.env import device_and_dtype
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import reject
 from kyara_utils.training import stage as stages
 from kyara_utils.training.data import fingerprint
 from kyara_utils.training.templates import check_turns
 
 Row = dict[str, Any]
 COLUMNS = ("prompt", "chosen", "rejected")
-REWARDS = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
+REWARDS = {
+    "accuracy": "rewards/accuracies", "margin": "rewards/margins",
+    "chosen_reward": "rewards/chosen", "rejected_reward": "rewards/rejected",
+}  # fmt: skip
 
 
 def train_dpo(
@@ -40,7 +44,7 @@ def train_dpo(
     """Train the model in `model_dir` on preference rows and write it to `out_dir`; return `training.json`.
 
     Each pair's prompt + answer must fit `max_length` tokens; longer ones are a `KyaraError`, since TRL would
-    cut the answers. Record: key, parameters, pairs, curve[{step, loss, lr, rewards/…}], final_accuracy and
+    cut the answers. Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward, rejected_reward}], final_accuracy and
     final_margin over all training pairs after training (margin in units of beta × log-ratio), seconds,
     device, dtype, reason. An unchanged finished stage is reused as in `train_sft`.
     """
@@ -71,13 +75,27 @@ def _check_turns(pairs: list[Row]) -> None:
                 raise KyaraError(f"preference {pair.get('id')}: {side}: {problem}; mend or drop the row")
 
 
-def _check_lengths(tokenizer, pairs: list[Row], max_length: int) -> None:
+def split_by_length(pairs: list[Row], tokenizer, max_length: int) -> tuple[list[Row], list[Row]]:
+    """Return (pairs that fit, reject rows of rule `too_long`): prompt + answer within `max_length` tokens on both sides."""
+    kept, rejects = [], []
     for pair in pairs:
-        for side in ("chosen", "rejected"):
-            found = tokenizer.apply_chat_template([*pair["prompt"], *pair[side]], return_dict=True)
-            size = len(found["input_ids"])
-            if size > max_length:
-                raise KyaraError(f"preference {pair.get('id')} has {size} tokens > {max_length}; drop it")
+        longest = max(_tokens(tokenizer, pair, side) for side in ("chosen", "rejected"))
+        if longest > max_length:
+            rejects.append(reject("07_dpo", "too_long", pair, f"{longest} tokens"))
+        else:
+            kept.append(pair)
+    return kept, rejects
+
+
+def _tokens(tokenizer, pair: Row, side: str) -> int:
+    return len(tokenizer.apply_chat_template([*pair["prompt"], *pair[side]], return_dict=True)["input_ids"])
+
+
+def _check_lengths(tokenizer, pairs: list[Row], max_length: int) -> None:
+    _, long = split_by_length(pairs, tokenizer, max_length)
+    if long:
+        row = long[0]
+        raise KyaraError(f"preference {row['id']} has {row['detail']} > {max_length}; drop it (split_by_length)")
 
 
 def _train(model_dir, pairs, out_dir: Path, parameters: dict[str, Any], progress: bool) -> dict[str, Any]:
@@ -93,7 +111,7 @@ def _train(model_dir, pairs, out_dir: Path, parameters: dict[str, Any], progress
     stages.save_model(model, tokenizer, out_dir)
     device, dtype, reason = device_and_dtype()
     return {
-        "curve": stages.curve(trainer.state.log_history, *REWARDS),
+        "curve": stages.curve(trainer.state.log_history, **REWARDS),
         "final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"],
         "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
     }  # fmt: skip

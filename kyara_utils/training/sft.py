@@ -71,7 +71,7 @@ def train_sft(
     packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. A stage with
     the same weights, rows and parameters is not trained again (`reused` is then true); with `save_steps` an
     interrupted one resumes from its last complete checkpoint. Record: key, stage, held_out_before/after
-    (nats per supervised token, None without held-out rows), curve[{step, loss, lr, tokens}], rows, tokens,
+    (nats per supervised token, None without held-out rows), curve[{step, loss, learning_rate, tokens}], rows, tokens,
     seconds, tokens_per_second, device, dtype, reason.
     """
     if not rows:

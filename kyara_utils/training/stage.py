@@ -166,10 +166,9 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
     return time.time() - started
 
 
-def curve(history: list[dict[str, Any]], *same: str, **renamed: str) -> list[dict[str, float]]:
-    """Return one row per logged step: step, loss, lr, the columns `same` and `renamed` (ours = trainer's)."""
-    names = {"step": "step", "loss": "loss", "lr": "learning_rate", **dict(zip(same, same, strict=True))}
-    names |= renamed
+def curve(history: list[dict[str, Any]], **renamed: str) -> list[dict[str, float]]:
+    """Return one row per logged step: step, loss, learning_rate and the columns `renamed` (ours = the trainer's)."""
+    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", **renamed}
     steps = [entry for entry in history if "loss" in entry]
     return [{ours: entry.get(theirs) for ours, theirs in names.items()} for entry in steps]
 
