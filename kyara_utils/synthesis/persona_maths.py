@@ -39,9 +39,11 @@ def write_problems(client: Client, personas: list[str], seed: int = 0) -> tuple[
     """Write a problem per persona. Rejects: call_failed, empty, truncated, not_a_question, too_few_numbers."""
     prompt = load_prompt("synthesis/persona_problem")
     inputs = [{"persona": persona} for persona in personas]
-    responses = complete(client, prompt, inputs, max_tokens=80, temperature=0.7, repeat_penalty=1.05, seed=seed)
+    responses = complete(client, prompt, inputs, max_tokens=64, temperature=0.5, seed=seed)
     drafts = []
     for persona, response in zip(personas, responses, strict=True):
+        if response.finish_reason == "stop" and response.text and not response.text.endswith("？"):
+            response.text += "？"  # the stop sequence that ended it
         draft_id = content_id(persona, response.text, prefix="draft_", n=12)
         drafts.append(
             {
