@@ -48,7 +48,9 @@ def _tried(check: Callable[[], Finding]) -> Finding:
 def _machine() -> Finding:
     facts = hardware()
     state = f"{facts['cores']} cores, {facts['memory_gb']} GB, {facts['system']} {facts['machine']}"
-    return Finding("machine", state, "" if facts["memory_gb"] >= MEMORY_GB else f"{MEMORY_GB} GB are needed; close programs")
+    return Finding(
+        "machine", state, "" if facts["memory_gb"] >= MEMORY_GB else f"{MEMORY_GB} GB are needed; close programs"
+    )
 
 
 def _device() -> Finding:
@@ -67,7 +69,9 @@ def _packages() -> Finding:
     found = versions()
     missing = [name for name in ("torch", "transformers", "trl", "papermill", "xllamacpp") if name not in found]
     shown = ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "transformers", "trl") if name in found)
-    return Finding("packages", shown, f"missing {', '.join(missing)}: pip install -c constraints.txt -e ." if missing else "")
+    return Finding(
+        "packages", shown, f"missing {', '.join(missing)}: pip install -c constraints.txt -e ." if missing else ""
+    )
 
 
 def _gemma() -> Finding:

@@ -16,10 +16,21 @@ from kyara_utils.runs.steps import load_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
-    "01.max_documents": 14, "02.questions": 4, "02.document_prompts": 14, "02.controls": 4, "03.problems": 6, "03.samples": 2,
-    "04.refined_share": 0.6, "06.prompts": 2, "06.pairs_per_prompt": 3, "06.spin_rows": 4, "06.max_tokens": 40,
-    "08.choice_per_subject": 2, "08.maths_items": 2, "08.instruction_items": 2,
-}  # fmt: skip
+    "01.max_documents": 14,
+    "02.questions": 4,
+    "02.document_prompts": 14,
+    "02.controls": 4,
+    "03.problems": 6,
+    "03.samples": 2,
+    "04.refined_share": 0.6,
+    "06.prompts": 2,
+    "06.pairs_per_prompt": 3,
+    "06.spin_rows": 4,
+    "06.max_tokens": 40,
+    "08.choice_per_subject": 2,
+    "08.maths_items": 2,
+    "08.instruction_items": 2,
+}
 
 pytestmark = pytest.mark.chain
 
@@ -39,7 +50,9 @@ def environment(runs: Path) -> dict[str, str]:
 
 
 def call(runs: Path, *extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*extra), cwd=ROOT, env=environment(runs), capture_output=True, text=True, timeout=1000)
+    return subprocess.run(
+        command(*extra), cwd=ROOT, env=environment(runs), capture_output=True, text=True, timeout=1000
+    )
 
 
 def manifest(runs: Path, step: str) -> dict:
@@ -88,7 +101,9 @@ def _kill_kernels(runs: Path) -> None:
     import psutil
 
     for process in psutil.process_iter(["cmdline", "environ"]):
-        if (process.info["environ"] or {}).get("KYARA_RUNS") == str(runs) and "ipykernel_launcher" in str(process.info["cmdline"]):
+        if (process.info["environ"] or {}).get("KYARA_RUNS") == str(runs) and "ipykernel_launcher" in str(
+            process.info["cmdline"]
+        ):
             process.kill()
 
 
@@ -122,11 +137,15 @@ def test_the_tour_and_a_plain_papermill_call(runs):
     try:
         notebooks = runs / "plain"
         notebooks.mkdir()
-        papermill.execute_notebook(str(ROOT / "notebooks/00_tour.ipynb"), str(notebooks / "00.ipynb"), cwd=str(ROOT), progress_bar=False)
+        papermill.execute_notebook(
+            str(ROOT / "notebooks/00_tour.ipynb"), str(notebooks / "00.ipynb"), cwd=str(ROOT), progress_bar=False
+        )
         values = manifest(runs, "03_math_personahub")["key"]["params"]
         notebook = str(ROOT / "notebooks/03_math_personahub.ipynb")
         before = manifest(runs, "03_math_personahub")
-        papermill.execute_notebook(notebook, str(notebooks / "03.ipynb"), values, cwd=str(ROOT / "notebooks"), progress_bar=False)
+        papermill.execute_notebook(
+            notebook, str(notebooks / "03.ipynb"), values, cwd=str(ROOT / "notebooks"), progress_bar=False
+        )
     finally:
         del os.environ["KYARA_RUNS"]
     after = manifest(runs, "03_math_personahub")

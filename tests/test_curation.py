@@ -47,8 +47,7 @@ GOOD = [  # (question, answer, source)
     ),
     (
         "What is photosynthesis?",
-        "Photosynthesis is the process by which plants turn light, water and carbon dioxide "
-        "into sugar and oxygen.",
+        "Photosynthesis is the process by which plants turn light, water and carbon dioxide into sugar and oxygen.",
         "english",
     ),
     (
@@ -132,9 +131,7 @@ BAD = {
     ],
     "copies_question": ["台灣最高的山是哪一座，海拔是多少公尺呢？", "台灣最高的山是哪一座海拔是多少公尺呢。"],
     "too_short": ["玉山。", "是的。"],
-    "too_long": [
-        "".join(chr(0x4E00 + i % 2000) for i in range(0))
-    ],  # filled in below: needs varied good text
+    "too_long": ["".join(chr(0x4E00 + i % 2000) for i in range(0))],  # filled in below: needs varied good text
     "truncated": [
         "台灣最高的山是玉山，主峰海拔三千九百五十二公尺，位於南投、",
         "登山前應先申請入山證與入園證並且準備足夠的",
@@ -207,9 +204,7 @@ def test_by_language_judges_the_answers_and_sets_lang() -> None:
     ]
     kept, rejects = language.by_language(rows)
     assert [r["lang"] for r in kept] == ["zh-Hant", "en"]
-    assert [(r["rule"], r["detail"], r["step"]) for r in rejects] == [
-        ("language", "lang=zh-Hans", "04_filtering")
-    ]
+    assert [(r["rule"], r["detail"], r["step"]) for r in rejects] == [("language", "lang=zh-Hans", "04_filtering")]
     assert rows[0]["lang"] == "zh-Hant", "the input rows must not change"
 
 
@@ -284,16 +279,12 @@ def test_numbers_guard(left: str, right: str) -> None:
 
 def test_numbers_guard_reads_chinese_numerals() -> None:
     """三 and 3 are one number: a rewritten numeral must not hide a duplicate."""
-    assert text.numbers("有三十二顆，又買1,200顆，共兩千零五元") == text.numbers(
-        "有32顆，又買1200顆，共2005元"
-    )
+    assert text.numbers("有三十二顆，又買1,200顆，共兩千零五元") == text.numbers("有32顆，又買1200顆，共2005元")
     rows = [row("有三顆蘋果又買五顆", "共八顆。", "math"), row("有3顆蘋果又買5顆", "共八顆。", "math")]
     vectors = np.ones((2, 1), dtype=np.float32)
     assert len(duplicates.semantic_duplicates(rows, vectors)[0]) == 1
     assert (
-        text.numbers("一萬") == ("10000",)
-        and text.numbers("十") == ("10",)
-        and text.numbers("二〇二四") == ("2024",)
+        text.numbers("一萬") == ("10000",) and text.numbers("十") == ("10",) and text.numbers("二〇二四") == ("2024",)
     )
 
 
@@ -415,11 +406,7 @@ def test_planted_leaks_are_found(change: str) -> None:
             "embedded": f"老師問了這一題：{leak} 請作答。",
             "answer": leak,
         }[change]
-        planted = (
-            row("請出一題考題", f"好的：{swapped}")
-            if change == "answer"
-            else row(swapped, "答案是第一個選項。")
-        )
+        planted = row("請出一題考題", f"好的：{swapped}") if change == "answer" else row(swapped, "答案是第一個選項。")
         kept, rejects = decontamination.contaminated([planted], grams)
         assert not kept and rejects[0]["rule"] == "contamination", leak
         assert f"item={item} span=" in rejects[0]["detail"]
@@ -436,9 +423,7 @@ def test_english_words_are_the_unit_and_templates_do_not_count() -> None:
     """Thirteen Latin letters are two words, no leak; a stem shared by many items is the exam's template."""
     stem = "下列關於臺灣歷史的敘述何者最為正確"
     items = [(f"q{i}", f"{stem}：第{i}題") for i in range(8)]
-    items += [
-        ("en", "A train leaves the station at nine and travels north at sixty miles per hour until noon.")
-    ]
+    items += [("en", "A train leaves the station at nine and travels north at sixty miles per hour until noon.")]
     grams = decontamination.BenchmarkNgrams(items)
     assert grams.match("The station at nine and travels north is closed.") is None
     assert grams.match(stem + "？請說明。") is None
@@ -455,8 +440,7 @@ def test_rule_tags() -> None:
     first = {r["messages"][0]["content"]: r["tags"][0] for r in tagged}
     assert first["為什麼海水是鹹的？"] == "reason" and first["請比較高鐵與台鐵。"] == "comparison"
     assert (
-        first["小明有15顆糖，分給3位同學，每人幾顆？"] == "maths"
-        and first["請幫我寫一封向客戶致歉的信。"] == "writing"
+        first["小明有15顆糖，分給3位同學，每人幾顆？"] == "maths" and first["請幫我寫一封向客戶致歉的信。"] == "writing"
     )
     assert first["What is photosynthesis?"] == "definition" and first["怎麼煮出好吃的滷肉飯？"] == "procedure"
     assert all("topic food" in r["tags"] and r["tags"][-1].endswith(" answer") for r in tagged)
@@ -483,9 +467,7 @@ def test_select_refined_takes_the_best_of_each_group() -> None:
     """One easy category with high scores must not fill the refined set."""
     groups = {"q": [9, 8, 7, 6], "w": [3, 2], "m": [1]}
     rows = [
-        row(f"{g}{s}", "回答。", id=f"{g}{s}", score=float(s), tags=[g, "z"])
-        for g, ss in groups.items()
-        for s in ss
+        row(f"{g}{s}", "回答。", id=f"{g}{s}", score=float(s), tags=[g, "z"]) for g, ss in groups.items() for s in ss
     ]
     assert ids(selection.select_refined(rows, n=4)[0]) == {"q9", "w3", "m1", "q8"}
     assert ids(selection.select_refined(rows, share=3 / 7)[0]) == {"q9", "w3", "m1"}
@@ -507,9 +489,7 @@ def test_funnel_accounts_for_every_row() -> None:
         rows, rejects = step(before)
         account.add(stage, before, rows, rejects)
     account.check()
-    assert sum(e["rows_in"] - e["rows_out"] for e in account.rows()) == sum(
-        e["rows"] for e in account.rules()
-    )
+    assert sum(e["rows_in"] - e["rows_out"] for e in account.rows()) == sum(e["rows"] for e in account.rules())
     assert {"stage": "quality", "source": "rag", "rule": "truncated", "rows": 2} in account.rules()
     account.add("lossy", rows, rows[1:], [])
     with pytest.raises(AssertionError, match="lossy/rag"):

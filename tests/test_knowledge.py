@@ -21,10 +21,26 @@ from kyara_utils.runs.errors import KyaraError
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
 HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"
 ARTICLES = (
-    "arts/guqin", "arts/lai-he", "daily_life/bicycle", "daily_life/night-market", "food/chocolate",
-    "food/coffee", "food/soy-sauce", "geography/mariana_trench", "geography/penghu_islands", "health/cpr",
-    "health/myopia", "history/mudan_incident", "history/silk_road", "law/citizen-judges", "law/copyright",
-    "nature/firefly", "nature/green-sea-turtle", "science/black-hole", "science/ph", "technology/gps",
+    "arts/guqin",
+    "arts/lai-he",
+    "daily_life/bicycle",
+    "daily_life/night-market",
+    "food/chocolate",
+    "food/coffee",
+    "food/soy-sauce",
+    "geography/mariana_trench",
+    "geography/penghu_islands",
+    "health/cpr",
+    "health/myopia",
+    "history/mudan_incident",
+    "history/silk_road",
+    "law/citizen-judges",
+    "law/copyright",
+    "nature/firefly",
+    "nature/green-sea-turtle",
+    "science/black-hole",
+    "science/ph",
+    "technology/gps",
 )
 QUESTIONS = {
     "哪一種七弦樂器名列琴棋書畫之首？": "古琴",
@@ -80,13 +96,18 @@ def squeeze(text):
 
 def test_every_format_gives_title_text_and_relative_path(tmp_path):
     """A format that is skipped in silence would leave holes in the corpus."""
-    page = f"<html><head><title>網頁</title></head><body><nav>選單</nav><article><h2>小節</h2><p>{HANT}</p>" \
-           f"<p>{HANT[::-1]}</p></article></body></html>"
+    page = (
+        f"<html><head><title>網頁</title></head><body><nav>選單</nav><article><h2>小節</h2><p>{HANT}</p>"
+        f"<p>{HANT[::-1]}</p></article></body></html>"
+    )
     lines = "\n".join(json.dumps({"title": f"列{n}", "text": f"{n}{HANT}"}) for n in (1, 2))
     write(tmp_path, {"b/c.md": f"# 書名\n\n{HANT}", "a.txt": HANT, "page.HTML": page, "rows.jsonl": lines})
     found = list(read_corpus(tmp_path))
     assert [(d.path, d.title) for d in found] == [
-        ("a.txt", "a"), ("b/c.md", "書名"), ("page.HTML", "網頁"), ("rows.jsonl#1", "列1"),
+        ("a.txt", "a"),
+        ("b/c.md", "書名"),
+        ("page.HTML", "網頁"),
+        ("rows.jsonl#1", "列1"),
         ("rows.jsonl#2", "列2"),
     ]
     assert all(HANT in d.text and re.fullmatch(r"doc_[0-9a-f]{8}", d.id) for d in found)
@@ -104,17 +125,28 @@ def test_encodings_are_recognised(tmp_path, encoding):
 
 def test_unreadable_files_give_a_reject_row_each(tmp_path):
     """A bad file must neither stop the run nor vanish from the counts."""
-    write(tmp_path, {
-        "a_empty.txt": b" \n", "b_binary.txt": bytes(range(256)) * 8, "c_short.md": "# 題\n\n太短",
-        "d.txt": HANT, "e_bad.html": "<html><body></body></html>",
-        "f.jsonl": f'{{"text": "{HANT}"}}\nnot json\n{{"text": 1}}\n',
-        "g_mixed.jsonl": f'{{"text": "{HANT}"}}\n'.encode() + b"\xff\xfe\xfa{\n",
-        "picture.png": b"\x89PNG", ".hidden.txt": HANT,
-    })
+    write(
+        tmp_path,
+        {
+            "a_empty.txt": b" \n",
+            "b_binary.txt": bytes(range(256)) * 8,
+            "c_short.md": "# 題\n\n太短",
+            "d.txt": HANT,
+            "e_bad.html": "<html><body></body></html>",
+            "f.jsonl": f'{{"text": "{HANT}"}}\nnot json\n{{"text": 1}}\n',
+            "g_mixed.jsonl": f'{{"text": "{HANT}"}}\n'.encode() + b"\xff\xfe\xfa{\n",
+            "picture.png": b"\x89PNG",
+            ".hidden.txt": HANT,
+        },
+    )
     items = list(read_corpus(tmp_path))
     rejects = [(json.loads(r["row"])["path"], r["rule"]) for r in items if isinstance(r, dict)]
-    assert rejects[:4] == [("a_empty.txt", "empty"), ("b_binary.txt", "binary"), ("c_short.md", "too_short"),
-                           ("e_bad.html", "extraction_failed")]
+    assert rejects[:4] == [
+        ("a_empty.txt", "empty"),
+        ("b_binary.txt", "binary"),
+        ("c_short.md", "too_short"),
+        ("e_bad.html", "extraction_failed"),
+    ]
     assert rejects[4:6] == [("f.jsonl#2", "extraction_failed"), ("f.jsonl#3", "extraction_failed")]
     assert rejects[6][0].startswith("g_mixed.jsonl") and rejects[6][1] == "encoding"
     assert {r["step"] for r in items if isinstance(r, dict)} == {"01_corpus_indexing"}
@@ -332,8 +364,7 @@ def test_openai_embedder_orders_retries_and_hides_the_key(monkeypatch):
 
 def small(n=6):
     chunks = [
-        Chunk(f"id_{i:08x}", f"doc_{i}", f"題{i}", "", f"{i}號文件談論第{i}種水果", 0, 9, "zh-Hant")
-        for i in range(n)
+        Chunk(f"id_{i:08x}", f"doc_{i}", f"題{i}", "", f"{i}號文件談論第{i}種水果", 0, 9, "zh-Hant") for i in range(n)
     ]
     return chunks, Letters().passages([c.passage() for c in chunks])
 

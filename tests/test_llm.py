@@ -77,7 +77,14 @@ def test_answers_are_stored_and_never_paid_twice(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"temperature": 0.7}, {"max_tokens": 9}, {"stop": ("x",)}, {"seed": 2}, {"sample": 1}, {"schema": {"type": "object"}}],
+    [
+        {"temperature": 0.7},
+        {"max_tokens": 9},
+        {"stop": ("x",)},
+        {"seed": 2},
+        {"sample": 1},
+        {"schema": {"type": "object"}},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_any_change_of_the_request_asks_again(tmp_path, change):
@@ -163,7 +170,9 @@ def test_every_prompt_renders_and_states_its_inputs():
     assert len(names) >= 12
     for name in names:
         prompt = load_prompt(name)
-        messages = prompt.messages(**{item: [f"<{item}>"] if item == "digests" else f"<{item}>" for item in prompt.inputs})
+        messages = prompt.messages(
+            **{item: [f"<{item}>"] if item == "digests" else f"<{item}>" for item in prompt.inputs}
+        )
         assert all(f"<{item}>" in str(messages) for item in prompt.inputs), name
         assert messages[-1]["role"] == "user" and prompt.version >= 1
 

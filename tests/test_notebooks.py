@@ -48,7 +48,14 @@ def test_hardly_any_definitions(path):
 def test_no_shell_no_exit_no_chdir(path):
     """`!cmd`, `%pip` and `sys.exit(0)` that fail leave papermill with exit code 0; `os.chdir` breaks relative paths."""
     text = "\n".join(code_cells(path))
-    for banned in (r"^\s*[!%]", r"sys\.exit", r"os\.chdir", r"(?<!\.)\binput\(", r"(?<!\.)\beval\(", r"shell\s*=\s*True"):
+    for banned in (
+        r"^\s*[!%]",
+        r"sys\.exit",
+        r"os\.chdir",
+        r"(?<!\.)\binput\(",
+        r"(?<!\.)\beval\(",
+        r"shell\s*=\s*True",
+    ):
         assert not re.search(banned, text, re.MULTILINE), banned
 
 

@@ -3,7 +3,16 @@
 import pytest
 
 from kyara_utils.llm.client import Response
-from kyara_utils.preference import Pair, form_pairs, judge_pairs, judge_rows, judge_summary, mix, rlaif_preferences, spin_preferences
+from kyara_utils.preference import (
+    Pair,
+    form_pairs,
+    judge_pairs,
+    judge_rows,
+    judge_summary,
+    mix,
+    rlaif_preferences,
+    spin_preferences,
+)
 from kyara_utils.preference.judge import outcome_of, read_verdict
 
 PAIRS = [Pair(f"p{number}", "問題", f"好答案{number}", f"壞答案{number}") for number in range(6)]
@@ -29,7 +38,14 @@ class Judge:
 
 
 def answer(model, prompt, text="x", error=""):
-    return {"model": model, "prompt": prompt, "text": text, "call_id": f"call_{model}", "finish_reason": "stop", "error": error}
+    return {
+        "model": model,
+        "prompt": prompt,
+        "text": text,
+        "call_id": f"call_{model}",
+        "finish_reason": "stop",
+        "error": error,
+    }
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0, 8.0])
@@ -58,7 +74,14 @@ def test_the_last_tag_counts():
 
 @pytest.mark.parametrize(
     ("forward", "reverse", "outcome"),
-    [("A", "A", "first"), ("B", "B", "second"), ("A", "B", "inconsistent"), ("C", "A", "tie"), ("C", "C", "tie"), ("", "", "unscored")],
+    [
+        ("A", "A", "first"),
+        ("B", "B", "second"),
+        ("A", "B", "inconsistent"),
+        ("C", "A", "tie"),
+        ("C", "C", "tie"),
+        ("", "", "unscored"),
+    ],
 )
 def test_outcomes(forward, reverse, outcome):
     """`reverse` is already in the forward order's terms."""
@@ -76,12 +99,17 @@ def test_pairs_balance_and_preferences_point_the_right_way():
     assert len(kept) == 3 and not fallen
     assert {row["chosen_model"] for row in kept} == {"a"} and all(row["verdicts"] for row in kept)
     rows = judge_rows(pairs, verdicts)
-    assert {row["outcome"] for row in rows} == {"chosen"} and rows[0]["chosen_length"] == len(kept[0]["chosen"][0]["content"])
+    assert {row["outcome"] for row in rows} == {"chosen"} and rows[0]["chosen_length"] == len(
+        kept[0]["chosen"][0]["content"]
+    )
 
 
 def test_spin_prefers_the_data_to_the_model():
     """chosen = training answer, rejected = the model's own; equal texts teach nothing."""
-    rows = [{"id": f"c{n}", "messages": [{"role": "user", "content": "問"}, {"role": "assistant", "content": f"答{n}"}]} for n in (1, 2)]
+    rows = [
+        {"id": f"c{n}", "messages": [{"role": "user", "content": "問"}, {"role": "assistant", "content": f"答{n}"}]}
+        for n in (1, 2)
+    ]
     kept, rejects = spin_preferences(rows, [answer("sft", "問", "別的"), answer("sft", "問", "答2")])
     assert kept[0]["chosen"][0]["content"] == "答1" and kept[0]["rejected"][0]["content"] == "別的"
     assert [row["rule"] for row in rejects] == ["same_text"]

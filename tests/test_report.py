@@ -58,9 +58,7 @@ DPO = [
     for i in range(1, 31)
 ]
 SCORES = [
-    interval(
-        value + 0.1 * k, model=model, benchmark=benchmark, metric=metric, n=n, unscored=0, protocol="greedy"
-    )
+    interval(value + 0.1 * k, model=model, benchmark=benchmark, metric=metric, n=n, unscored=0, protocol="greedy")
     for benchmark, metric, value, n in (
         ("multiple_choice", "macro", 0.253, 160),
         ("multiple_choice", "stem", 0.2, 40),
@@ -87,9 +85,7 @@ TAGS = [
     {"tag": "資訊查詢", "rows": 90, "refined_rows": 30},
     {"tag": "创意写作", "rows": 10, "refined_rows": 0},
 ]
-RETRIEVAL = [
-    interval(v, 0.05, mode=m, metric="recall@1", n=140) for m, v in (("dense", 0.62), ("hybrid", 0.71))
-]
+RETRIEVAL = [interval(v, 0.05, mode=m, metric="recall@1", n=140) for m, v in (("dense", 0.62), ("hybrid", 0.71))]
 TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
 
 # function, rows, arguments, what the title must hold because the rows say so
@@ -175,17 +171,13 @@ def test_csv_text_and_numbers_draw_the_same(tmp_path):
 def test_missing_glyph_is_an_error(tmp_path):
     """matplotlib only warns and draws an empty box."""
     with pytest.raises(KyaraError, match="Glyph"):
-        save_figure(
-            plots_data.tag_coverage([{"tag": "\U0001fae0", "rows": 1, "refined_rows": 1}]), tmp_path, "x"
-        )
+        save_figure(plots_data.tag_coverage([{"tag": "\U0001fae0", "rows": 1, "refined_rows": 1}]), tmp_path, "x")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_dollar_signs_are_text(tmp_path):
     """A tag such as `$x_` would start a formula and stop the notebook."""
-    save_figure(
-        plots_data.tag_coverage([{"tag": "$x_ $\\frac", "rows": 1, "refined_rows": 1}]), tmp_path, "x"
-    )
+    save_figure(plots_data.tag_coverage([{"tag": "$x_ $\\frac", "rows": 1, "refined_rows": 1}]), tmp_path, "x")
 
 
 def test_wrong_tables_are_named():
@@ -254,9 +246,7 @@ def front_matter(card):
 
 def test_dataset_card_holds_the_measured_numbers():
     """A count typed by hand is wrong after the next run."""
-    card = dataset_card(
-        "kyara: a #1", [manifest()], [{"lang": "zh-Hant", "rows": 4321}], [("figures/f.png", "F")]
-    )
+    card = dataset_card("kyara: a #1", [manifest()], [{"lang": "zh-Hant", "rows": 4321}], [("figures/f.png", "F")])
     assert front_matter(card)["pretty_name"] == "kyara: a #1" and front_matter(card)["license"] == "cc-by-4.0"
     for number in ("8,642", "753", "6,413", "8.8", "2.93", "4,321", "0.00037", "2.13.0"):
         assert number in card
@@ -271,9 +261,7 @@ def numbers_in(text):
 
 def test_model_card_holds_only_the_given_numbers():
     """A card with a number from nowhere is a claim nobody measured."""
-    scores = [
-        interval(0.371, benchmark="maths", metric="strict", model="dpo", n=40, unscored=3, protocol="p")
-    ]
+    scores = [interval(0.371, benchmark="maths", metric="strict", model="dpo", n=40, unscored=3, protocol="p")]
     card = model_card("kyara", "dpo", "google/gemma-2-2b-it", [manifest()], scores, PAIRS)
     given = {"37.1", "27.1", "47.1", "40", "3", "17", "9", "6", "32"}
     given |= {"8.8", "2.93", "2", "0.00037", "6,413", "2.13.0"}
@@ -283,12 +271,8 @@ def test_model_card_holds_only_the_given_numbers():
 
 def test_model_card_front_matter():
     """The Hub rejects a card without licence or base model, and shows the model-index as results."""
-    unknown = interval(
-        math.nan, benchmark="maths", metric="lenient", model="dpo", n=0, unscored=0, protocol="p"
-    )
-    card = model_card(
-        "kyara", "dpo", "google/gemma-2-2b-it", [manifest()], [*SCORES, unknown], datasets=["a: b"]
-    )
+    unknown = interval(math.nan, benchmark="maths", metric="lenient", model="dpo", n=0, unscored=0, protocol="p")
+    card = model_card("kyara", "dpo", "google/gemma-2-2b-it", [manifest()], [*SCORES, unknown], datasets=["a: b"])
     head = front_matter(card)
     assert (head["license"], head["base_model"], head["datasets"]) == (
         "gemma",

@@ -92,7 +92,9 @@ def test_an_integer_serves_as_float(project):
 
 def test_settings_from_the_command_line():
     """On a command line 1e-5 is meant as a number; a step may be given by its number."""
-    parsed = params.parse_settings(["05.learning_rate=1e-5", "05_sft.packing=true", "01.corpus=a=b"], ["01_a", "05_sft"])
+    parsed = params.parse_settings(
+        ["05.learning_rate=1e-5", "05_sft.packing=true", "01.corpus=a=b"], ["01_a", "05_sft"]
+    )
     assert parsed == {"05_sft": {"learning_rate": 1e-5, "packing": True}, "01_a": {"corpus": "a=b"}}
     for bad in ("x", "05_sft=1", "99.a=1"):
         with pytest.raises(KyaraError):
@@ -186,7 +188,11 @@ def test_plain_papermill_leaves_the_same_manifest(project):
 
     notebook = project / "notebooks/01_one.ipynb"
     papermill.execute_notebook(
-        str(notebook), str(project / "out.ipynb"), {"recipe": "tiny", "rate": 1.0e-4}, progress_bar=False, cwd=str(project)
+        str(notebook),
+        str(project / "out.ipynb"),
+        {"recipe": "tiny", "rate": 1.0e-4},
+        progress_bar=False,
+        cwd=str(project),
     )
     assert stale(project, "01_one") == ""
 

@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "kyara_utils" / "data"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
-NAMED = ("jupyterlab", "papermill", "torch", "transformers", "trl", "peft", "datasets", "qdrant-client", "matplotlib", "unsloth")
+NAMED = (
+    "jupyterlab",
+    "papermill",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "qdrant-client",
+    "matplotlib",
+    "unsloth",
+)
 # What unsloth 2026.10.9 asks of its neighbours, from its package metadata.
 UNSLOTH_CAPS = {"transformers": (5, 17, 0), "trl": (1, 15, 0), "datasets": (4, 99, 99), "torch": (2, 14, 99)}
 
@@ -66,7 +77,8 @@ def test_ci_and_readme_run_the_same_commands():
 
 def test_import_is_light():
     """`import kyara_utils` must not pull PyTorch: doctor, status and --help have to answer at once."""
-    code = "import sys, kyara_utils.__main__, kyara_utils.llm; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
+    heavy = "('torch', 'transformers', 'matplotlib')"
+    code = f"import sys, kyara_utils.__main__, kyara_utils.llm; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -26,7 +26,13 @@ def text(value: str, **fields) -> Response:
 
 
 def chunk(number: int) -> dict:
-    return {"id": f"id_{number:08x}", "doc_id": f"doc_{number}", "title": f"題{number}", "text": f"第{number}段內容。", "topic": "t"}
+    return {
+        "id": f"id_{number:08x}",
+        "doc_id": f"doc_{number}",
+        "title": f"題{number}",
+        "text": f"第{number}段內容。",
+        "topic": "t",
+    }
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,16 @@ def test_unusable_answers_have_a_name():
 
 @pytest.mark.parametrize(
     ("expression", "value"),
-    [("48-29", 19), ("12+3×4", 24), ("72÷9", 8), ("7/2", 3.5), ("2*3-1", 5), ("100−1", 99), ("5÷0", None), ("2+6÷3-1", 3)],
+    [
+        ("48-29", 19),
+        ("12+3×4", 24),
+        ("72÷9", 8),
+        ("7/2", 3.5),
+        ("2*3-1", 5),
+        ("100−1", 99),
+        ("5÷0", None),
+        ("2+6÷3-1", 3),
+    ],
 )
 def test_arithmetic_is_recomputed_without_eval(expression, value):
     """Model output is data: the calculator knows numbers and four signs, nothing else."""
@@ -110,7 +125,9 @@ def test_solving_keeps_agreement_and_rejects_by_rule(monkeypatch):
 
 def test_questions_are_unique_and_accounted_for():
     """The same question from two chunks would be trained on twice."""
-    client = Scripted(lambda request: text("這座山有多高呢？" if "第1段" not in str(request.messages[-1]) else "不是問句"))
+    client = Scripted(
+        lambda request: text("這座山有多高呢？" if "第1段" not in str(request.messages[-1]) else "不是問句")
+    )
     drafts, rejects = rag.write_questions(client, [chunk(number) for number in range(3)])
     assert len(drafts) == 1 and sorted(row["rule"] for row in rejects) == ["duplicate_question", "not_a_question"]
 
@@ -124,9 +141,13 @@ def test_queries_that_are_not_json_are_no_queries():
 
 def test_relevance_threshold_comes_from_known_irrelevant_pairs():
     """Small models say 能 to everything; only what beats unrelated documents counts."""
-    hits = [{"id": "id_1", "title": "好", "text": "相關", "score": 1.0}, {"id": "id_2", "title": "壞", "text": "離題", "score": 0.9}]
+    hits = [
+        {"id": "id_1", "title": "好", "text": "相關", "score": 1.0},
+        {"id": "id_2", "title": "壞", "text": "離題", "score": 0.9},
+    ]
     drafts = [
-        {"id": str(n), "chunk": chunk(n), "question": "問題？", "calls": [], "hits": [dict(hit) for hit in hits]} for n in range(4)
+        {"id": str(n), "chunk": chunk(n), "question": "問題？", "calls": [], "hits": [dict(hit) for hit in hits]}
+        for n in range(4)
     ]
 
     def answer(request):
@@ -142,7 +163,8 @@ def test_retrieval_leaves_the_source_out_and_fuses():
     """A question answered from the chunk it was made of would retrieve that chunk first, and prove nothing."""
     index = SimpleNamespace(
         search=lambda query, k: [
-            SimpleNamespace(chunk_id=f"id_{n:08x}", title="t", text="x") for n in ((0, 1, 2) if query == "q" else (2, 0, 3))
+            SimpleNamespace(chunk_id=f"id_{n:08x}", title="t", text="x")
+            for n in ((0, 1, 2) if query == "q" else (2, 0, 3))
         ]
     )
     (draft,) = rag.retrieve(index, [{"chunk": chunk(0), "question": "q", "queries": ["other"]}], k=2)

@@ -60,9 +60,7 @@ def _decimals(text: str) -> tuple[str, ...]:
     return tuple(number for number in numbers(text) if number not in OPERATORS)
 
 
-def near_duplicates(
-    rows: list[Row], threshold: float = 0.7, n: int = 5, seed: int = 42
-) -> tuple[list[Row], list[Row]]:
+def near_duplicates(rows: list[Row], threshold: float = 0.7, n: int = 5, seed: int = 42) -> tuple[list[Row], list[Row]]:
     """Drop rows whose character n-grams (question and answer) reach Jaccard `threshold` with a kept row's.
 
     MinHash proposes the pairs (rensa), the exact Jaccard similarity decides them. A pair at the threshold is

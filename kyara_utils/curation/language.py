@@ -84,9 +84,7 @@ def _script_of(text: str) -> str:
     return "zh-Hans" if share >= HANS_MIN_SIMPLIFIED else "mixed"
 
 
-def by_language(
-    rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})
-) -> tuple[list[Row], list[Row]]:
+def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
     """Set `lang` from the assistant turns and keep the rows in a wanted language; rule `language`.
 
     An answer without words (a bare number) is judged with the whole conversation.

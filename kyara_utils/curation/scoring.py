@@ -21,7 +21,8 @@ def tag_by_model(client: Client, rows: list[Row], alpha: int = 1, seed: int = 0)
     responses = complete(client, load_prompt("curation/tags"), inputs, max_tokens=20, temperature=0.0, seed=seed)
     lists = [[tag.strip() for tag in response.text.split("、")[:3] if tag.strip()] for response in responses]
     return [
-        row | {"tags": list(dict.fromkeys([rule_tags(row)[0], *found])), "call_ids": [*row["call_ids"], response.call_id]}
+        row
+        | {"tags": list(dict.fromkeys([rule_tags(row)[0], *found])), "call_ids": [*row["call_ids"], response.call_id]}
         for row, found, response in zip(rows, normalise_tags(lists, alpha), responses, strict=True)
     ]
 

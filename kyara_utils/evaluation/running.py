@@ -26,14 +26,9 @@ def run_choice(client: Client, items: Sequence[Row], model: str) -> list[Row]:
     chosen, outcome, margin}.
     """
     requests = [Request(_choice_text(item), max_tokens=1, top_logprobs=TOP, raw=True) for item in items]
-    found = [
-        label_logprobs(response, LETTERS)
-        for response in client.ask(requests, label=f"multiple choice {model}")
-    ]
+    found = [label_logprobs(response, LETTERS) for response in client.ask(requests, label=f"multiple choice {model}")]
     complete = [letters for letters in found if len(letters) == len(LETTERS)]
-    prior = (
-        {letter: mean(letters[letter] for letters in complete) for letter in LETTERS} if complete else None
-    )
+    prior = {letter: mean(letters[letter] for letters in complete) for letter in LETTERS} if complete else None
     return [
         {
             "benchmark": "multiple_choice", "model": model, "id": item["id"], "group": item["group"],
@@ -66,9 +61,7 @@ def generate(
             messages = _history(conversations[position][: turn + 1], answers[position], plain)
             stop = few_shot.stop if plain else ()
             requests.append(Request(messages, max_tokens, 0.0, stop, repeat_penalty=1.1, seed=seed))
-        for position, response in zip(
-            asked, client.ask(requests, label=label or client.model.name), strict=True
-        ):
+        for position, response in zip(asked, client.ask(requests, label=label or client.model.name), strict=True):
             answers[position].append(response.text.strip())
     return answers
 
@@ -140,8 +133,7 @@ def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]
     for one, two in pairs:
         ids = sorted(item for model, item in said if model == one and (two, item) in said)
         compared = [
-            Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"])
-            for item in ids
+            Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"]) for item in ids
         ]
         for pair, verdict in zip(compared, judge_pairs(judge, compared, mode), strict=True):
             row = said[one, pair.id]
@@ -165,5 +157,7 @@ def category_wins(judged: list[Row]) -> list[Row]:
     rows = []
     for (category, model), values in sorted(found.items()):
         low, high = wilson(sum(values), len(values))
-        rows.append({"category": category, "model": model, "value": mean(values), "low": low, "high": high, "n": len(values)})
+        rows.append(
+            {"category": category, "model": model, "value": mean(values), "low": low, "high": high, "n": len(values)}
+        )
     return rows

@@ -151,6 +151,4 @@ def _holds(answer: str, check: dict[str, Any]) -> bool:
     try:
         return RULES[name](answer, **args) and bool(answer)
     except TypeError as error:
-        raise KyaraError(
-            f"instruction rule {name} got {args}; see the benchmarks' README for its args"
-        ) from error
+        raise KyaraError(f"instruction rule {name} got {args}; see the benchmarks' README for its args") from error

@@ -42,9 +42,7 @@ def _cluster_index(groups: Sequence[Hashable] | None, n: int) -> np.ndarray:
     return np.array([order[group] for group in groups])
 
 
-def _resampled_means(
-    values: np.ndarray, weights: np.ndarray, clusters: np.ndarray, seed: int, n: int
-) -> np.ndarray:
+def _resampled_means(values: np.ndarray, weights: np.ndarray, clusters: np.ndarray, seed: int, n: int) -> np.ndarray:
     """Return n weighted means, each over as many clusters as there are, drawn with replacement."""
     names, index = np.unique(clusters, return_inverse=True)
     sums, sizes = np.bincount(index, values * weights), np.bincount(index, weights)

@@ -57,9 +57,7 @@ def _proportion(benchmark: str, model: str, metric: str, outcomes: list[str], pr
     return score_row(benchmark, model, metric, value, n, unscored, low, high, f"{protocol}; Wilson; {BAND}")
 
 
-def _clustered(
-    outcomes: list[str], clusters: list[Hashable], weights: list[float]
-) -> tuple[float, float, float]:
+def _clustered(outcomes: list[str], clusters: list[Hashable], weights: list[float]) -> tuple[float, float, float]:
     """Weighted share right and its cluster-bootstrap interval, never narrower than Wilson's.
 
     With few clusters, or all of them alike, the bootstrap alone would give an interval of almost no width.
@@ -83,9 +81,7 @@ def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") 
         weights = [1 / len(groups[(item["group"],)]) for item in items]
         outcomes = [item["outcome"] for item in items]
         value, low, high = _clustered(outcomes, [item["subject"] for item in items], weights)
-        rule = (
-            f"{protocol}; macro mean of {len(groups)} groups; cluster bootstrap by subject, at least Wilson"
-        )
+        rule = f"{protocol}; macro mean of {len(groups)} groups; cluster bootstrap by subject, at least Wilson"
         scores.append(
             score_row(
                 benchmark,

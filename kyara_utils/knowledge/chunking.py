@@ -68,23 +68,33 @@ def chunk_document(
     same section. Without it the chunks' texts, joined, are the document less headings and blank space.
     """
     if max_tokens < 16 or not 0 <= overlap < max_tokens:
-        raise KyaraError(f"max_tokens {max_tokens} and overlap {overlap} do not fit; "
-                         "choose max_tokens of at least 16 and a smaller overlap")
+        raise KyaraError(
+            f"max_tokens {max_tokens} and overlap {overlap} do not fit; "
+            "choose max_tokens of at least 16 and a smaller overlap"
+        )
     budget = Budget(count_tokens, max_tokens)
-    pieces = [
-        (heading, text) for heading, units in _sections(doc.text) for text in _pack(units, budget, overlap)
-    ]
+    pieces = [(heading, text) for heading, units in _sections(doc.text) for text in _pack(units, budget, overlap)]
     lang = script_of(doc.text)
     default = lang if lang.startswith("zh") else "zh-Hant"
     return [
-        Chunk(content_id(doc.title, text), doc.id, doc.title, heading, text, at, count_tokens(text),
-              script_of(text, default))
+        Chunk(
+            content_id(doc.title, text),
+            doc.id,
+            doc.title,
+            heading,
+            text,
+            at,
+            count_tokens(text),
+            script_of(text, default),
+        )
         for at, (heading, text) in enumerate(_merge_fragments(pieces, budget))
     ]
 
 
 def chunk_corpus(
-    items: Iterable[Document | dict[str, Any]], count_tokens: Callable[[str], int], max_tokens: int = 192,
+    items: Iterable[Document | dict[str, Any]],
+    count_tokens: Callable[[str], int],
+    max_tokens: int = 192,
     overlap: int = 0,
 ) -> tuple[list[Chunk], list[dict[str, Any]]]:
     """Cut what `read_corpus` yields; return (chunks, rejects), reject rows of the reader included.

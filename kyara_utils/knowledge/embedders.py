@@ -145,8 +145,10 @@ class OpenAIEmbedder:
             except (urllib.error.URLError, TimeoutError) as error:
                 fault, final = str(getattr(error, "reason", error)), False
             if final or wait is None:
-                raise KyaraError(f"{self._url} answered {fault}; check the address, the model {self._id} and "
-                                 f"the key in ${self._key_env}")
+                raise KyaraError(
+                    f"{self._url} answered {fault}; check the address, the model {self._id} and "
+                    f"the key in ${self._key_env}"
+                )
             time.sleep(wait)
         raise AssertionError("the last round raises or returns")
 
@@ -181,8 +183,9 @@ class VectorStore:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute(SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            raise KyaraError(f"cannot open the vector store {self.path}: {error}; "
-                             "delete the file, vectors are computed again") from error
+            raise KyaraError(
+                f"cannot open the vector store {self.path}: {error}; delete the file, vectors are computed again"
+            ) from error
 
     def get(self, model: str, text: str) -> np.ndarray | None:
         """Return the stored vector, [dim] float32, or None."""
@@ -212,9 +215,7 @@ def _key(model: str, text: str) -> bytes:
     return hashlib.blake2b(f"{model}\x1f{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def embed_passages(
-    embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True
-) -> np.ndarray:
+def embed_passages(embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
     """Return float32 [len(texts), dim]; only texts the store lacks are computed, stored every 16."""
     from tqdm import tqdm
 
@@ -235,6 +236,8 @@ def embed_passages(
 
 def _checked(vector: np.ndarray, embedder: Embedder, store: VectorStore) -> np.ndarray:
     if len(vector) != embedder.dim:
-        raise KyaraError(f"{store.path} holds {len(vector)} dimensions for {embedder.name}, which gives "
-                         f"{embedder.dim}; delete the file, vectors are computed again")
+        raise KyaraError(
+            f"{store.path} holds {len(vector)} dimensions for {embedder.name}, which gives "
+            f"{embedder.dim}; delete the file, vectors are computed again"
+        )
     return vector

@@ -8,12 +8,39 @@ headings still get lost the wrappers are flattened into one article, which keeps
 import re
 
 NAVIGATION = {
-    "navheader", "navfooter", "toc", "list-of-tables", "list-of-figures", "sphinxsidebar", "breadcrumbs",
-    "navbar", "related",
+    "navheader",
+    "navfooter",
+    "toc",
+    "list-of-tables",
+    "list-of-figures",
+    "sphinxsidebar",
+    "breadcrumbs",
+    "navbar",
+    "related",
 }
 INLINE = (
-    "a", "abbr", "b", "cite", "code", "del", "em", "font", "i", "ins", "kbd", "mark", "q", "samp", "small",
-    "span", "strong", "sub", "sup", "tt", "u", "var",
+    "a",
+    "abbr",
+    "b",
+    "cite",
+    "code",
+    "del",
+    "em",
+    "font",
+    "i",
+    "ins",
+    "kbd",
+    "mark",
+    "q",
+    "samp",
+    "small",
+    "span",
+    "strong",
+    "sub",
+    "sup",
+    "tt",
+    "u",
+    "var",
 )
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 WIDE = r"[⺀-鿿豈-﫿＀-￯　-〿]"
@@ -90,10 +117,16 @@ def _extract(tree) -> str:
 
     import trafilatura
 
-    return trafilatura.extract(
-        deepcopy(tree), output_format="markdown", include_comments=False, include_tables=True,
-        include_formatting=True,
-    ) or ""
+    return (
+        trafilatura.extract(
+            deepcopy(tree),
+            output_format="markdown",
+            include_comments=False,
+            include_tables=True,
+            include_formatting=True,
+        )
+        or ""
+    )
 
 
 def _flatten(tree):

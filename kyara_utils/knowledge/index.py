@@ -111,9 +111,7 @@ class EdgeIndex(Index):
         self._shard, self._size = shard, size
 
     @classmethod
-    def build(
-        cls, path: str | Path, chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder
-    ) -> "EdgeIndex":
+    def build(cls, path: str | Path, chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder) -> "EdgeIndex":
         """Index the chunks under `path`, replacing what is there only once the new index is complete."""
         path = Path(path)
         _check_replaceable(path)
@@ -215,8 +213,7 @@ def _fill(folder: Path, batches: Iterator[list[Record]], dim: int) -> None:
     try:
         for batch in batches:
             points = [
-                Point(r.id, {"dense": r.dense, "bm25": SparseVector(r.indices, r.values)}, r.payload)
-                for r in batch
+                Point(r.id, {"dense": r.dense, "bm25": SparseVector(r.indices, r.values)}, r.payload) for r in batch
             ]
             shard.update(UpdateOperation.upsert_points(points))
         shard.optimize()
@@ -233,5 +230,7 @@ def by_score(points) -> Ranking:
 
 def check_embedder(where: str, facts: dict[str, Any], embedder: Embedder) -> None:
     if (facts["embedder"], facts["dim"]) != (embedder.name, embedder.dim):
-        raise KyaraError(f"{where} was built with {facts['embedder']} ({facts['dim']} dimensions), not with "
-                         f"{embedder.name} ({embedder.dim}); open it with that embedder or build it again")
+        raise KyaraError(
+            f"{where} was built with {facts['embedder']} ({facts['dim']} dimensions), not with "
+            f"{embedder.name} ({embedder.dim}); open it with that embedder or build it again"
+        )

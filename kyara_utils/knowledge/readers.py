@@ -52,8 +52,10 @@ def read_corpus(source: str | Path) -> Iterator[Document | dict[str, Any]]:
             found |= isinstance(item, Document)
             yield item
     if not found:
-        raise KyaraError(f"no readable text in {root}; it needs {', '.join(FILE_TYPES)} files with at least "
-                         f"{MIN_CHARACTERS} characters")
+        raise KyaraError(
+            f"no readable text in {root}; it needs {', '.join(FILE_TYPES)} files with at least "
+            f"{MIN_CHARACTERS} characters"
+        )
 
 
 def bundled_corpus() -> Path:

@@ -27,8 +27,10 @@ class Record:
 def records(chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder) -> Iterator[list[Record]]:
     """Yield batches of records. Raises `KyaraError` if the vectors do not belong to these chunks."""
     if vectors.shape != (len(chunks), embedder.dim):
-        raise KyaraError(f"vectors have shape {vectors.shape}, {len(chunks)} chunks and {embedder.name} need "
-                         f"({len(chunks)}, {embedder.dim}); embed the chunks again with this embedder")
+        raise KyaraError(
+            f"vectors have shape {vectors.shape}, {len(chunks)} chunks and {embedder.name} need "
+            f"({len(chunks)}, {embedder.dim}); embed the chunks again with this embedder"
+        )
     average = lexical.average_length(chunk.passage() for chunk in chunks)
     for start in range(0, len(chunks), BATCH):
         batch = zip(chunks[start : start + BATCH], vectors[start : start + BATCH], strict=True)

@@ -82,9 +82,7 @@ class ServerIndex(Index):
 
     def _rank(self, vector, using: str, limit: int) -> Ranking:
         try:
-            found = self._client.query_points(
-                self.name, query=vector, using=using, limit=limit, with_payload=True
-            )
+            found = self._client.query_points(self.name, query=vector, using=using, limit=limit, with_payload=True)
         except _server_errors() as error:
             raise _unreachable(self.name, error) from error
         return by_score(found.points)

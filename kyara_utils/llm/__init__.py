@@ -7,6 +7,6 @@ from kyara_utils.llm.models import Model, find_model, trained
 from kyara_utils.llm.prompts import load_prompt
 
 __all__ = [
-    "Client", "Model", "Request", "Response", "add_usage", "complete", "connect", "find_model", "label_logprobs", "load_prompt",
-    "log_odds", "model_file", "score", "trained",
+    "Client", "Model", "Request", "Response", "add_usage", "complete", "connect", "find_model", "label_logprobs",
+    "load_prompt", "log_odds", "model_file", "score", "trained",
 ]  # fmt: skip

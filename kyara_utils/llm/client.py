@@ -30,7 +30,7 @@ ATTEMPTS = 5
 class Request:
     """One question to a model. `top_logprobs` > 0 asks for that many log-probabilities per token.
 
-    `raw` sends the messages as plain text even to a chat model, for log-likelihood protocols that want the bare text.
+    `raw` sends the messages as plain text even to a chat model: log-likelihood protocols want the bare text.
     """
 
     messages: list[Message]
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass
 class Response:
-    """One answer. `error` is empty unless the call failed for good; `logprobs` has {token: log-probability} per token."""
+    """One answer. `error` is empty unless the call failed for good; `logprobs`: {token: log-probability} per token."""
 
     call_id: str
     text: str = ""
@@ -215,7 +215,10 @@ class Client:
 
 def add_usage(*usages: dict[str, Any]) -> dict[str, Any]:
     """Sum the usage of several clients."""
-    return {name: round(sum(usage.get(name, 0) for usage in usages), 2) for name in dict.fromkeys(k for u in usages for k in u)}
+    return {
+        name: round(sum(usage.get(name, 0) for usage in usages), 2)
+        for name in dict.fromkeys(k for u in usages for k in u)
+    }
 
 
 def read_response(key: str, raw: dict[str, Any]) -> Response:

@@ -95,9 +95,7 @@ def build_tokenizer(pieces: Pieces):
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     unknown, bos = pieces.texts[pieces.special["unk"]], pieces.texts[pieces.special["bos"]]
-    model = models.BPE(
-        vocab=pieces.ids, merges=merges_of(pieces), unk_token=unknown, fuse_unk=True, byte_fallback=True
-    )
+    model = models.BPE(vocab=pieces.ids, merges=merges_of(pieces), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Replace(" ", SPACE)
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -121,4 +119,3 @@ def merges_of(pieces: Pieces) -> list[tuple[str, str]]:
                 found.append((-score, -len(left), left, right))
     found.sort(key=lambda merge: merge[:2])
     return [(left, right) for _, _, left, right in found]
-

@@ -38,7 +38,7 @@ class Store:
             self._db.execute(SCHEMA)
         except (sqlite3.Error, OSError) as error:
             raise KyaraError(
-                f"the response store {self.path} cannot be opened ({error}); free or remount the disk, or move the file away"
+                f"the response store {self.path} cannot be opened ({error}); free the disk, or move the file away"
             ) from error
 
     def get(self, key: str) -> dict[str, Any] | None:

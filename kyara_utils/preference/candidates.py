@@ -34,4 +34,3 @@ def answer_prompts(
 def user_prompt(row: Row) -> str:
     """First user turn of a conversation row."""
     return row["messages"][0]["content"]
-

@@ -64,12 +64,27 @@ def rlaif_preferences(
         chosen, rejected = (one, two) if verdict.outcome == "first" else (two, one)
         note = {"judge": judge, **verdict.as_dict()}
         calls = [chosen["call_id"], rejected["call_id"], *verdict.call_ids]
-        kept.append(preference(pair.prompt, chosen["text"], rejected["text"], "rlaif", chosen["model"], rejected["model"], note, [], calls))
+        kept.append(
+            preference(
+                pair.prompt,
+                chosen["text"],
+                rejected["text"],
+                "rlaif",
+                chosen["model"],
+                rejected["model"],
+                note,
+                [],
+                calls,
+            )
+        )
     return kept, rejects
 
 
 def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Pair each conversation's answer (chosen) with the model's sample (rejected); rejects: call_failed, empty, same_text."""
+    """Pair each conversation's answer (chosen) with the model's sample (rejected).
+
+    Rejects: call_failed, empty, same_text.
+    """
     kept, rejects = [], []
     for row, sample in zip(rows, samples, strict=True):
         gold = row["messages"][-1]["content"]
@@ -79,7 +94,17 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
             rejects.append(reject(STEP, rule, {"id": row["id"], "sample": sample, "chosen": gold}))
             continue
         kept.append(
-            preference(user_prompt(row), gold, sample["text"], "spin", "reference", sample["model"], {}, [row["id"]], [sample["call_id"]])
+            preference(
+                user_prompt(row),
+                gold,
+                sample["text"],
+                "spin",
+                "reference",
+                sample["model"],
+                {},
+                [row["id"]],
+                [sample["call_id"]],
+            )
         )
     return kept, rejects
 

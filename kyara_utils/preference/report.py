@@ -36,7 +36,8 @@ def judge_summary(verdicts: list[Verdict]) -> dict[str, float]:
     shares = {
         name: round(sum(verdict.outcome in outcomes for verdict in verdicts) / n, 4)
         for name, outcomes in {
-            "consistent": ("first", "second"), "inconsistent": ("inconsistent",), "tie": ("tie",), "unscored": ("unscored",),
+            "consistent": ("first", "second"), "inconsistent": ("inconsistent",),
+            "tie": ("tie",), "unscored": ("unscored",),
         }.items()
     }  # fmt: skip
     shown_first = [verdict.forward == "A" for verdict in verdicts if verdict.forward in ("A", "B")]

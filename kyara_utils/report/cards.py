@@ -66,9 +66,7 @@ def _render(template: str, **values: Any) -> str:
     try:
         return _environment().get_template(template).render(**values)
     except UndefinedError as error:
-        raise KyaraError(
-            f"the card cannot be written: {error}; rerun the step whose manifest lacks it"
-        ) from error
+        raise KyaraError(f"the card cannot be written: {error}; rerun the step whose manifest lacks it") from error
 
 
 def dataset_card(

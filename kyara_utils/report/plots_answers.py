@@ -40,8 +40,7 @@ def pairwise(rows: list[Row]) -> Figure:
         _write_shares(axes, edge + shares / 2, shares, values, shades)
         edge = edge + shares
     labels = [
-        f"{short(a, 18)} against {short(b, 18)}\nn = {count(k)}"
-        for a, b, k in zip(first, second, n, strict=True)
+        f"{short(a, 18)} against {short(b, 18)}\nn = {count(k)}" for a, b, k in zip(first, second, n, strict=True)
     ]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
@@ -55,20 +54,14 @@ def pairwise(rows: list[Row]) -> Figure:
     return figure
 
 
-def _write_shares(
-    axes: Axes, middle: np.ndarray, shares: np.ndarray, values: np.ndarray, shades: list[str]
-) -> None:
+def _write_shares(axes: Axes, middle: np.ndarray, shares: np.ndarray, values: np.ndarray, shades: list[str]) -> None:
     for position, (at, share, value) in enumerate(zip(middle, shares, values, strict=True)):
         text = f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f}"
         if share >= 6:  # narrower parts have no room for their number
-            axes.text(
-                at, position, text, ha="center", va="center", color=text_colour(shades[position]), size=7.5
-            )
+            axes.text(at, position, text, ha="center", va="center", color=text_colour(shades[position]), size=7.5)
 
 
-def _pairwise_finding(
-    first: list[str], second: list[str], wins: np.ndarray, losses: np.ndarray, n: np.ndarray
-) -> str:
+def _pairwise_finding(first: list[str], second: list[str], wins: np.ndarray, losses: np.ndarray, n: np.ndarray) -> str:
     rate = wins[0] / n[0] if n[0] else math.nan
     lost = losses[0] / n[0] if n[0] else math.nan
     pairs = f"{count(n[0], 'pair')} against {second[0]}"
@@ -97,17 +90,11 @@ def open_categories(rows: list[Row], low: float = 1, high: float = 10) -> Figure
     return figure
 
 
-def _radar(
-    axes: Axes, cells: dict, categories: list[str], colours: dict[str, str], span: tuple[float, float]
-) -> None:
+def _radar(axes: Axes, cells: dict, categories: list[str], colours: dict[str, str], span: tuple[float, float]) -> None:
     angles = np.linspace(0, 2 * math.pi, len(categories), endpoint=False)
     for model, colour in colours.items():
-        values = np.array(
-            [cells.get((category, model), {}).get("value", math.nan) for category in categories]
-        )
-        axes.plot(
-            [*angles, angles[0]], [*values, values[0]], color=colour, linewidth=1.3, marker=".", markersize=4
-        )
+        values = np.array([cells.get((category, model), {}).get("value", math.nan) for category in categories])
+        axes.plot([*angles, angles[0]], [*values, values[0]], color=colour, linewidth=1.3, marker=".", markersize=4)
     axes.set(theta_offset=math.pi / 2, theta_direction=-1, ylim=span)
     axes.set_xticks(angles, [short(category, 8) for category in categories])
     for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
@@ -127,10 +114,7 @@ def _score_table(axes: Axes, cells: dict, categories: list[str], colours: dict[s
     axes.axis("off")
     texts = [[_cell_text(cells.get((category, model))) for model in colours] for category in categories]
     sizes = [next((cells[(c, m)].get("n", "") for m in colours if (c, m) in cells), "") for c in categories]
-    body = [
-        [short(category, 10), str(n), *text]
-        for category, n, text in zip(categories, sizes, texts, strict=True)
-    ]
+    body = [[short(category, 10), str(n), *text] for category, n, text in zip(categories, sizes, texts, strict=True)]
     table = axes.table(
         body,
         colLabels=["category", "n", *colours],
@@ -156,9 +140,7 @@ def _cell_text(cell: Row | None) -> str:
 
 def _category_finding(cells: dict, categories: list[str], models: list[str]) -> str:
     first, last = models[0], models[-1]
-    values = np.array(
-        [[cells.get((c, m), {}).get("value", math.nan) for m in (first, last)] for c in categories]
-    )
+    values = np.array([[cells.get((c, m), {}).get("value", math.nan) for m in (first, last)] for c in categories])
     both = values[~np.isnan(values).any(axis=1)]
     of = count(len(both), "category", "categories")
     before, after = both.mean(axis=0) if len(both) else (math.nan, math.nan)

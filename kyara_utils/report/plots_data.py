@@ -61,9 +61,7 @@ def conversation_rounds(rows: list[Row]) -> Figure:
     """Rows {rounds, rows} → one bar per number of rounds (user turn and answer), the last one for 10 and
     more."""
     bins = np.zeros(LAST_ROUND + 1)
-    for rounds, value in zip(
-        *(np.nan_to_num(numbers(rows, column)) for column in ("rounds", "rows")), strict=True
-    ):
+    for rounds, value in zip(*(np.nan_to_num(numbers(rows, column)) for column in ("rounds", "rows")), strict=True):
         bins[min(int(rounds), LAST_ROUND)] += value
     last = max(int(np.flatnonzero(bins).max(initial=1)), 3)
     values, positions = bins[1 : last + 1], np.arange(1, last + 1)
@@ -106,9 +104,7 @@ def token_lengths(rows: list[Row], max_length: int, tokenizer: str = "") -> Figu
         axes.set(title=f"{part}s: {middle}, n = {count(len(several))}", ylabel="messages", xscale="log")
     ticks = [tick for tick in (1, 10, 100, 1000, 10_000, 100_000) if tick < edges[-1]]
     panels[1].set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    panels[1].set_xlabel(
-        f"tokens{f' ({tokenizer})' if tokenizer else ''}, log scale; dotted: median, dashed: limit"
-    )
+    panels[1].set_xlabel(f"tokens{f' ({tokenizer})' if tokenizer else ''}, log scale; dotted: median, dashed: limit")
     patches = [Patch(color=colours[source], label=source) for source in order]
     figure.legend(handles=patches, loc="outside right upper", title="source")
     over = (tokens > max_length).mean() if len(tokens) else math.nan
@@ -138,8 +134,7 @@ def funnel(rows: list[Row]) -> Figure:
     came, left = before.sum(1), after.sum(1)
     removed = came - left
     texts = [
-        f"{count(kept)} (−{count(lost)})" if lost else count(kept)
-        for kept, lost in zip(left, removed, strict=True)
+        f"{count(kept)} (−{count(lost)})" if lost else count(kept) for kept, lost in zip(left, removed, strict=True)
     ]
     horizontal_bars(axes, stages, came, texts, FAINT)
     edge, colours = np.zeros(len(stages)), part_colours(sources)
@@ -206,11 +201,7 @@ def tag_coverage(rows: list[Row], top: int = 20) -> Figure:
     texts = [f"{count(r)} of {count(e)}" for e, r in zip(every, np.nan_to_num(refined), strict=True)]
     horizontal_bars(axes, labels, every, texts, FAINT)
     axes.barh(np.arange(len(labels)), np.nan_to_num(refined), color=BAR, height=0.68)
-    shown = (
-        f"the {len(labels)} most frequent of {count(whole, 'tag')}"
-        if whole > len(labels)
-        else count(whole, "tag")
-    )
+    shown = f"the {len(labels)} most frequent of {count(whole, 'tag')}" if whole > len(labels) else count(whole, "tag")
     axes.set_xlabel(f"rows with the tag: green refined, grey all ({shown})")
     title(
         figure,

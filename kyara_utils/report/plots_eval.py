@@ -57,9 +57,7 @@ def _bar(axes: Axes, at: float, width: float, cell: Row, colour: str) -> None:
     whisker = errors(np.array([value]), np.array([low]), np.array([high]))
     axes.errorbar(at, value, yerr=whisker, color=INK, linewidth=0.9, capsize=1.5)
     # On the bar but beside its whisker, whose end is not the value.
-    axes.annotate(
-        f"{value:.0f}", (at + 0.24 * width, value), (0, 1), textcoords="offset points", ha="center", size=6
-    )
+    axes.annotate(f"{value:.0f}", (at + 0.24 * width, value), (0, 1), textcoords="offset points", ha="center", size=6)
 
 
 def _overlap(a: Row, b: Row) -> str:
@@ -76,9 +74,7 @@ def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
     `miniature` adds the warning that belongs under the bundled sets; a line marks chance level where it is
     known.
     """
-    rows = [
-        row for row, benchmark in zip(rows, names(rows, "benchmark"), strict=True) if benchmark != "pairwise"
-    ]
+    rows = [row for row, benchmark in zip(rows, names(rows, "benchmark"), strict=True) if benchmark != "pairwise"]
     by: dict[str, list[Row]] = {}
     for row in rows:
         by.setdefault(str(row["benchmark"]), []).append(row)
@@ -153,12 +149,8 @@ def retrieval(rows: list[Row]) -> Figure:
     )
     metric = str(rows[0]["metric"])
     part = [row for row in rows if str(row["metric"]) == metric]
-    ranked = sorted(
-        cells_of(part, "metric", "mode").items(), key=lambda item: -np.nan_to_num(item[1]["value"])
-    )
+    ranked = sorted(cells_of(part, "metric", "mode").items(), key=lambda item: -np.nan_to_num(item[1]["value"]))
     (_, best), cell = ranked[0]
     others = "".join(f", {mode} {percent(other['value'])}" for (_, mode), other in ranked[1:])
-    title(
-        figure, f"{best} has the best {metric}: {percent(cell['value'])} of n = {cell.get('n', '?')}{others}"
-    )
+    title(figure, f"{best} has the best {metric}: {percent(cell['value'])} of n = {cell.get('n', '?')}{others}")
     return figure

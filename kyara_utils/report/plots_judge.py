@@ -126,7 +126,5 @@ def length_difference(rows: list[Row]) -> Figure:
     middle = np.median(values)
     axes.axvline(middle, color=MODEL_COLOURS["dpo"], linestyle="--", linewidth=1.2)
     longer = f"{percent((values > 0).mean())} of {count(len(values), 'pair')}"
-    title(
-        figure, f"The chosen answer is the longer one in {longer} (median {middle:+,.0f} characters, dashed)"
-    )
+    title(figure, f"The chosen answer is the longer one in {longer} (median {middle:+,.0f} characters, dashed)")
     return figure

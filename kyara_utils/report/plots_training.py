@@ -113,9 +113,7 @@ def held_out(rows: list[Row]) -> Figure:
     for row, value, whisker in zip(rows, loss, whiskers.T, strict=True):
         model, split = str(row["model"]), splits.index(str(row["split"]))
         at = split + 0.22 * (models.index(model) - (len(models) - 1) / 2)
-        axes.errorbar(
-            value, at, xerr=whisker[:, None], fmt="o", color=colours[model], markersize=5, capsize=2
-        )
+        axes.errorbar(value, at, xerr=whisker[:, None], fmt="o", color=colours[model], markersize=5, capsize=2)
         axes.annotate(
             f"{value:.2f}",
             (value + whisker[1], at),
@@ -138,8 +136,7 @@ def held_out(rows: list[Row]) -> Figure:
 
 def _held_out_finding(rows: list[Row], models: list[str], splits: list[str]) -> str:
     loss = {
-        (str(row["split"]), str(row["model"])): value
-        for row, value in zip(rows, numbers(rows, "loss"), strict=True)
+        (str(row["split"]), str(row["model"])): value for row, value in zip(rows, numbers(rows, "loss"), strict=True)
     }
     first, last = models[0], models[-1]
     both = [split for split in splits if (split, first) in loss and (split, last) in loss]
@@ -159,8 +156,7 @@ def step_times(rows: list[Row]) -> Figure:
     labels, seconds, memory = names(rows, "step"), numbers(rows, "seconds"), numbers(rows, "peak_gb")
     figure, (axes,) = canvas(1.1 + 0.26 * len(rows))
     texts = [
-        f"{duration(s)}" + ("" if math.isnan(gb) else f", {gb:.1f} GB")
-        for s, gb in zip(seconds, memory, strict=True)
+        f"{duration(s)}" + ("" if math.isnan(gb) else f", {gb:.1f} GB") for s, gb in zip(seconds, memory, strict=True)
     ]
     horizontal_bars(axes, labels, seconds / 60, texts, "#44AA99")
     axes.set_xlabel("minutes; peak memory of the step's process")

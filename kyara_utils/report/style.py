@@ -91,9 +91,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
         try:
             figure.savefig(image, format="png", metadata={"Software": None})
         except UserWarning as warning:
-            raise KyaraError(
-                f"figure {name}: {warning}; remove the character or add a font that has it"
-            ) from warning
+            raise KyaraError(f"figure {name}: {warning}; remove the character or add a font that has it") from warning
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(image.getvalue())
@@ -184,9 +182,7 @@ def text_colour(background: str) -> str:
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
 
 
-def horizontal_bars(
-    axes: Axes, labels: list[str], values: np.ndarray, texts: list[str], colours: Any
-) -> None:
+def horizontal_bars(axes: Axes, labels: list[str], values: np.ndarray, texts: list[str], colours: Any) -> None:
     """Bars from zero, first row on top, each with its value written at its end."""
     positions = np.arange(len(labels))
     axes.barh(positions, np.nan_to_num(values), color=colours, height=0.68)
@@ -196,7 +192,5 @@ def horizontal_bars(
     axes.grid(axis="x", visible=True)
     axes.tick_params(axis="y", length=0)
     for position, value, text in zip(positions, np.nan_to_num(values), texts, strict=True):
-        axes.annotate(
-            text, (value, position), (4, 0), textcoords="offset points", va="center", color=INK, size=7.5
-        )
+        axes.annotate(text, (value, position), (4, 0), textcoords="offset points", va="center", color=INK, size=7.5)
     axes.set_xlim(0, max(np.nan_to_num(values).max(), 1e-9) * 1.25)

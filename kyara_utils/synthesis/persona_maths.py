@@ -25,7 +25,7 @@ SIGNS = str.maketrans({"−": "-", "x": "×", "*": "×", "/": "÷"})
 
 
 def read_personas(source: str, root: Path) -> list[str]:
-    """Personas of a `.jsonl` file with the field `persona` (PersonaHub's format), or the bundled ones; duplicates once."""
+    """Distinct personas of a `.jsonl` file with the field `persona` (PersonaHub's format), or the bundled ones."""
     path = BUNDLED if source == "bundled" else root / source
     if not path.is_file():
         raise KyaraError(f"no personas file {path}; give a .jsonl with the field persona, or bundled")
@@ -73,7 +73,9 @@ def solve_problems(
     for sample in range(samples):  # the first greedily, the others to see whether the answer is stable
         inputs = [{"problem": draft["problem"]} for draft in drafts]
         heat = 0.0 if sample == 0 else 0.5
-        responses.append(complete(client, prompt, inputs, max_tokens=90, temperature=heat, seed=seed + sample, sample=sample))
+        responses.append(
+            complete(client, prompt, inputs, max_tokens=90, temperature=heat, seed=seed + sample, sample=sample)
+        )
     for position, draft in enumerate(drafts):
         _choose(draft, [column[position] for column in responses])
     kept, rejects = split(drafts, lambda draft: (draft["rule"], draft["solution"][:120]), STEP)
@@ -92,7 +94,9 @@ def _choose(draft: Row, responses: list) -> None:
         return
     answer, count = votes.most_common(1)[0]
     draft["solution"] = next(response.text for response in responses if answer_of(response.text) == answer)
-    draft["rule"] = "disagreement" if count < min(2, len(responses)) else solution_rule(draft["problem"], draft["solution"])
+    draft["rule"] = (
+        "disagreement" if count < min(2, len(responses)) else solution_rule(draft["problem"], draft["solution"])
+    )
 
 
 def answer_of(solution: str) -> int | None:
@@ -116,7 +120,7 @@ def solution_rule(problem: str, solution: str) -> str:
 
 
 def calculate(expression: str) -> float | None:
-    """Value of `12+3×4`, products before sums; None for a division by zero. Numbers and signs only: nothing is evaluated."""
+    """Value of `12+3×4`, products before sums; None for a division by zero. Nothing is evaluated as code."""
     parts = re.findall(r"\d+|[+\-×÷]", expression.translate(SIGNS))
     values, signs = [float(parts[0])], []
     for sign, number in zip(parts[1::2], parts[2::2], strict=True):

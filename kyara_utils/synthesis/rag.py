@@ -51,7 +51,13 @@ def expand_queries(client: Client, drafts: list[Row], seed: int = 0) -> list[Row
     """Add `queries`: five search queries, or none where the model's JSON could not be read (the question remains)."""
     inputs = [{"question": draft["question"]} for draft in drafts]
     responses = complete(
-        client, load_prompt("synthesis/expand"), inputs, max_tokens=120, temperature=0.3, schema=QUERIES_SCHEMA, seed=seed
+        client,
+        load_prompt("synthesis/expand"),
+        inputs,
+        max_tokens=120,
+        temperature=0.3,
+        schema=QUERIES_SCHEMA,
+        seed=seed,
     )
     for draft, response in zip(drafts, responses, strict=True):
         draft["queries"] = read_queries(response.text)
@@ -124,7 +130,7 @@ def _third_quartile(values: list[float | None]) -> float:
 
 
 def digest_documents(client: Client, drafts: list[Row], seed: int = 0) -> list[Row]:
-    """Add `digests`: question-focused summaries of the relevant hits, at most 500 characters; failed ones are skipped."""
+    """Add `digests`: question-focused summaries of the relevant hits, 500 characters each; failed ones are skipped."""
     pairs = [(draft, hit) for draft in drafts for hit in draft["hits"] if hit["relevant"]]
     inputs = [{"document": passage(hit), "question": draft["question"]} for draft, hit in pairs]
     responses = complete(
@@ -174,7 +180,9 @@ def _conversation(draft: Row, model: str) -> Row:
         "queries": draft["queries"],
         "hits": [{key: hit[key] for key in ("id", "title", "score", "relevance", "relevant")} for hit in draft["hits"]],
         "digests": draft["digests"],
-        "prompts": [load_prompt(f"synthesis/{n}").name for n in ("question", "expand", "relevance", "digest", "answer")],
+        "prompts": [
+            load_prompt(f"synthesis/{n}").name for n in ("question", "expand", "relevance", "digest", "answer")
+        ],
     }
     parents = [chunk["id"], *(digest["id"] for digest in draft["digests"])]
     return conversation(draft["question"], draft["answer"], "rag", parents, draft["calls"], meta)

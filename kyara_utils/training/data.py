@@ -18,9 +18,7 @@ STEP = "05_sft"
 RULES = ("bad_turns", "too_long", "fully_masked", "several_bos")
 
 
-def prepare_conversations(
-    rows: list[Row], tokenizer, max_length: int
-) -> tuple[list[Row], list[Row], dict[str, int]]:
+def prepare_conversations(rows: list[Row], tokenizer, max_length: int) -> tuple[list[Row], list[Row], dict[str, int]]:
     """Return (kept, rejects, counts) for training with at most `max_length` tokens a row.
 
     A kept row gains `tokens` and `supervised_tokens`. Counts: rows, kept, one per rule of `RULES`,

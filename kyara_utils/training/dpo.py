@@ -44,7 +44,8 @@ def train_dpo(
     """Train the model in `model_dir` on preference rows and write it to `out_dir`; return `training.json`.
 
     Each pair's prompt + answer must fit `max_length` tokens; longer ones are a `KyaraError`, since TRL would
-    cut the answers. Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward, rejected_reward}], final_accuracy and
+    cut the answers. Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin,
+    chosen_reward, rejected_reward}], final_accuracy and
     final_margin over all training pairs after training (margin in units of beta × log-ratio), seconds,
     device, dtype, reason. An unchanged finished stage is reused as in `train_sft`.
     """
@@ -76,7 +77,7 @@ def _check_turns(pairs: list[Row]) -> None:
 
 
 def split_by_length(pairs: list[Row], tokenizer, max_length: int) -> tuple[list[Row], list[Row]]:
-    """Return (pairs that fit, reject rows of rule `too_long`): prompt + answer within `max_length` tokens on both sides."""
+    """Return (pairs whose prompt + answer fit `max_length` tokens on both sides, reject rows of rule `too_long`)."""
     kept, rejects = [], []
     for pair in pairs:
         longest = max(_tokens(tokenizer, pair, side) for side in ("chosen", "rejected"))
