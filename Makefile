@@ -1,9 +1,9 @@
-# make smoke · make test · make lint · make bench NAME=x      each sets up .venv by itself
+# make smoke · make test · make lint      each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt models.txt
 
-.PHONY: smoke test lint bench clean
+.PHONY: smoke test lint clean
 .DELETE_ON_ERROR:
 
 smoke: .venv/ready
@@ -14,10 +14,7 @@ test: .venv/ready
 
 lint: .venv/ready
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-
-bench: .venv/ready
-	$(BIN)/python -m tests.bench.$(NAME)
+	$(BIN)/ruff format --check kyara_utils tests
 
 # torch goes first and alone: a CPU build at hand satisfies every later requirement, so no CUDA package follows.
 .venv/ready: $(INPUTS)

@@ -6,6 +6,7 @@ from kyara_utils.llm.client import Response
 from kyara_utils.preference import (
     Pair,
     form_pairs,
+    judge_known,
     judge_pairs,
     judge_rows,
     judge_summary,
@@ -102,6 +103,27 @@ def test_pairs_balance_and_preferences_point_the_right_way():
     assert {row["outcome"] for row in rows} == {"chosen"} and rows[0]["chosen_length"] == len(
         kept[0]["chosen"][0]["content"]
     )
+
+
+def test_a_cut_answer_is_never_chosen():
+    """Preferring an answer that the token limit cut teaches the model to run on."""
+    answers = [answer("a", "p", "好p") | {"finish_reason": "length"}, answer("b", "p", "壞p")]
+    pairs, _ = form_pairs(answers)
+    verdicts = judge_pairs(Judge(lambda one, two: 2 if "好" in one else -2), [pair for pair, _, _ in pairs], "logprob")
+    kept, fallen = rlaif_preferences(pairs, verdicts, "j")
+    assert not kept and [row["rule"] for row in fallen] == ["chosen_truncated"]
+
+
+def test_a_judge_is_tried_on_pairs_whose_verdict_is_known():
+    """An answer against the answer to another question: a judge that fails this knows nothing."""
+    rows = [(f"問{number}", f"好答案{number}") for number in range(4)]
+
+    def right(one, two):
+        return 1.0 if int(one[-1]) < int(two[-1]) else -1.0
+
+    outcomes = [verdict.outcome for verdict in judge_known(Judge(right), rows, "logprob")]
+    assert outcomes == ["first", "first", "first", "second"]
+    assert judge_known(Judge(right), rows[:1], "logprob") == []
 
 
 def test_spin_prefers_the_data_to_the_model():

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,3 +255,25 @@ def test_user_folder_is_part_of_the_key(tmp_path):
     (tmp_path / "b.txt").write_text("y")
     assert manifest.folder_state(tmp_path) != before
     shutil.rmtree(tmp_path)
+
+
+def test_a_full_disk_leaves_nothing_that_looks_done(tmp_path):
+    """A file cut by a full disk under its final name would be read as the result by every later step."""
+    code = """
+import pathlib, resource, signal, sys
+from kyara_utils.runs import KyaraError, manifest, write_csv, write_rows
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+folder = pathlib.Path(sys.argv[1])
+rows = [{"id": str(n), "text": str(n * 7919)} for n in range(5000)]
+for write in (lambda: write_rows(folder / "t.parquet", rows), lambda: write_csv(folder / "t.csv", rows),
+              lambda: manifest.write_json(folder / "manifest.json", rows)):
+    try:
+        write()
+        print("written")
+    except KyaraError as error:
+        print("one line" if len(str(error).splitlines()) == 1 and "free" in str(error) else repr(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:3] == ["one line"] * 3, done.stdout + done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".parquet", ".csv", ".json")]

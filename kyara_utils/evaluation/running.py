@@ -94,9 +94,9 @@ def run_maths(client: Client, items: Sequence[Row], model: str) -> list[Row]:
     ]
 
 
-def run_instructions(client: Client, items: Sequence[Row], model: str) -> list[Row]:
+def run_instructions(client: Client, items: Sequence[Row], model: str, max_tokens: int = 160) -> list[Row]:
     """Follow verifiable instructions; rows {benchmark, model, id, text, outcome, checks}."""
-    answers = generate(client, [[item["prompt"]] for item in items], label=f"instructions {model}")
+    answers = generate(client, [[item["prompt"]] for item in items], max_tokens, label=f"instructions {model}")
     return [
         {
             "benchmark": "instruction_following", "model": model, "id": item["id"], "text": text,
@@ -106,13 +106,13 @@ def run_instructions(client: Client, items: Sequence[Row], model: str) -> list[R
     ]  # fmt: skip
 
 
-def run_open(client: Client, items: Sequence[Row], model: str, benchmark: str) -> list[Row]:
+def run_open(client: Client, items: Sequence[Row], model: str, benchmark: str, max_tokens: int = 160) -> list[Row]:
     """Answer open or two-turn questions; rows {benchmark, model, id, category, prompt, text}.
 
     A two-turn item's `prompt` and `text` show both turns, so that a judge sees the whole conversation.
     """
     turns = [item.get("turns") or [item["question"]] for item in items]
-    answers = generate(client, turns, label=f"{benchmark} {model}")
+    answers = generate(client, turns, max_tokens, label=f"{benchmark} {model}")
     return [
         {
             "benchmark": benchmark, "model": model, "id": item["id"], "category": item["category"],
@@ -122,7 +122,9 @@ def run_open(client: Client, items: Sequence[Row], model: str, benchmark: str) -
     ]  # fmt: skip
 
 
-def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]], mode: str) -> list[Row]:
+def judge_models(
+    judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]], mode: str, tie_margin: float = 0.0
+) -> list[Row]:
     """Compare models' answers to the same items, each pair in both orders; a tie is a tie or a verdict that
     flipped.
 
@@ -135,7 +137,7 @@ def judge_models(judge: Client, rows: list[Row], pairs: Sequence[tuple[str, str]
         compared = [
             Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"]) for item in ids
         ]
-        for pair, verdict in zip(compared, judge_pairs(judge, compared, mode), strict=True):
+        for pair, verdict in zip(compared, judge_pairs(judge, compared, mode, tie_margin), strict=True):
             row = said[one, pair.id]
             found.append(
                 {

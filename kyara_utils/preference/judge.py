@@ -70,6 +70,21 @@ def judge_pairs(client: Client, pairs: list[Pair], mode: str = "text", tie_margi
     ]
 
 
+def judge_known(
+    client: Client, rows: list[tuple[str, str]], mode: str = "text", tie_margin: float = 0.0
+) -> list[Verdict]:
+    """Judge pairs whose right verdict is known: (prompt, answer) rows against the next row's answer, `first` is right.
+
+    A judge that cannot tell an answer from one to another question should not be believed about finer differences.
+    """
+    others = [*rows[1:], rows[0]] if len(rows) > 1 else []
+    pairs = [
+        Pair(f"known-{number}", prompt, answer, other)
+        for number, ((prompt, answer), (_, other)) in enumerate(zip(rows, others, strict=False))
+    ]
+    return judge_pairs(client, pairs, mode, tie_margin)
+
+
 def read_verdict(text: str) -> str:
     """The last [[A]], [[B]] or [[C]] of a judgement, or "" when there is none."""
     tags = VERDICT.findall(text)

@@ -54,14 +54,20 @@ def _usable(answers: list[Row]) -> tuple[list[Row], list[Row]]:
 def rlaif_preferences(
     pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], judge: str
 ) -> tuple[list[Row], list[Row]]:
-    """Keep the pairs whose verdict is the same in both orders; rejects: inconsistent, tie, unscored."""
+    """Keep the pairs whose verdict is the same in both orders.
+
+    Rejects: inconsistent, tie, unscored, and chosen_truncated, since a preferred answer that the token limit cut
+    would teach the model to run on.
+    """
     kept, rejects = [], []
     for (pair, one, two), verdict in zip(pairs, verdicts, strict=True):
-        if verdict.outcome not in ("first", "second"):
+        chosen, rejected = (two, one) if verdict.outcome == "second" else (one, two)
+        rule = "" if verdict.outcome in ("first", "second") else verdict.outcome
+        rule = rule or ("chosen_truncated" if chosen["finish_reason"] == "length" else "")
+        if rule:
             row = {"id": pair.id, "prompt": pair.prompt, "first": one, "second": two, "verdict": verdict.as_dict()}
-            rejects.append(reject(STEP, verdict.outcome, row))
+            rejects.append(reject(STEP, rule, row))
             continue
-        chosen, rejected = (one, two) if verdict.outcome == "first" else (two, one)
         note = {"judge": judge, **verdict.as_dict()}
         calls = [chosen["call_id"], rejected["call_id"], *verdict.call_ids]
         kept.append(

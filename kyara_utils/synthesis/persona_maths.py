@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
+from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds, score
 from kyara_utils.runs import KyaraError, content_id, read_jsonl
 from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
 
@@ -35,29 +35,48 @@ def read_personas(source: str, root: Path) -> list[str]:
     return list(dict.fromkeys(persona for persona in personas if persona))
 
 
-def write_problems(client: Client, personas: list[str], seed: int = 0) -> tuple[list[Row], list[Row]]:
-    """Write a problem per persona. Rejects: call_failed, empty, truncated, not_a_question, too_few_numbers."""
+def write_problems(
+    client: Client, personas: list[str], attempts: int = 3, seed: int = 0
+) -> tuple[list[Row], list[Row]]:
+    """Write a problem per persona, asking again up to `attempts` times where the form is wrong.
+
+    Rejects (the last attempt's): call_failed, empty, truncated, not_a_question, too_few_numbers, too_long.
+    """
+    drafts: dict[str, Row] = {}
+    for attempt in range(attempts):
+        asked = [persona for persona in personas if persona not in drafts or drafts[persona]["rule"]]
+        for persona, response in zip(asked, _problems(client, asked, attempt, seed), strict=True):
+            calls = drafts[persona]["calls"] if persona in drafts else []
+            drafts[persona] = _draft(persona, response, calls)
+    return split([drafts[persona] for persona in personas], lambda draft: (draft["rule"], draft["problem"]), STEP)
+
+
+def _problems(client: Client, personas: list[str], attempt: int, seed: int) -> list[Response]:
     prompt = load_prompt("synthesis/persona_problem")
     inputs = [{"persona": persona} for persona in personas]
-    responses = complete(client, prompt, inputs, max_tokens=64, temperature=0.5, seed=seed)
-    drafts = []
-    for persona, response in zip(personas, responses, strict=True):
-        if response.finish_reason == "stop" and response.text and not response.text.endswith("？"):
-            response.text += "？"  # the stop sequence that ended it
-        draft_id = content_id(persona, response.text, prefix="draft_", n=12)
-        drafts.append(
-            {
-                "id": draft_id, "persona": persona, "problem": response.text, "calls": [response.call_id],
-                "rule": problem_of(response) or problem_rule(response.text),
-            }
-        )  # fmt: skip
-    return split(drafts, lambda draft: (draft["rule"], draft["problem"]), STEP)
+    heat = 0.3 + 0.2 * attempt
+    return complete(client, prompt, inputs, max_tokens=48, temperature=heat, seed=seed + attempt, sample=attempt)
+
+
+def _draft(persona: str, response: Response, calls: list[str]) -> Row:
+    text = response.text
+    if response.finish_reason == "stop" and text and not text.endswith("？"):
+        text += "？"  # the stop sequence that ended it
+    return {
+        "id": content_id(persona, text, prefix="draft_", n=12),
+        "persona": persona,
+        "problem": text,
+        "calls": [*calls, response.call_id],
+        "rule": problem_of(response) or problem_rule(text),
+    }
 
 
 def problem_rule(text: str) -> str:
-    """A problem asks something and gives at least two numbers."""
+    """A problem asks something, in one breath (64 characters), and gives at least two numbers."""
     if not text.endswith(("？", "?")):
         return "not_a_question"
+    if len(text) > 64:
+        return "too_long"
     return "" if len(re.findall(r"\d+", text)) >= 2 else "too_few_numbers"
 
 
