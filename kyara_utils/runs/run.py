@@ -1,0 +1,172 @@
+"""`run = start("05_sft", globals())` … `run.finish(outputs, metrics)`: what every notebook begins and ends with.
+
+The notebook itself writes the manifest, so the runner, a plain `papermill` call and "Run all" in Jupyter leave the same.
+"""
+
+import fcntl
+import os
+import random
+import resource
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.runs import manifest, params, steps
+from kyara_utils.runs.env import device_and_dtype, find_root, hardware, versions, writable
+from kyara_utils.runs.errors import KyaraError
+
+NOT_PARAMETERS = {"In", "Out", "exit", "quit", "open"}
+
+
+def start(step: str, namespace: dict[str, Any]) -> "Run":
+    """Check parameters and inputs, take the step's lock, seed, print where we are; return the `Run`."""
+    warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress lines are what a log can keep
+    root = find_root()
+    chain = steps.load_steps(root)
+    if step not in chain:
+        raise KyaraError(f"{step} is not in params/pipeline.yaml; add it there")
+    declared = params.declared(steps.notebook_of(root, step))
+    given = _parameters_in(namespace, declared)
+    values = params.resolve(declared, given, f"notebooks/{step}.ipynb")
+    run = Run(root, chain[step], values)
+    run.report()
+    return run
+
+
+def _parameters_in(namespace: dict[str, Any], declared: dict[str, params.Parameter]) -> dict[str, Any]:
+    # Papermill injects unknown names as globals; any plain value that exists before the first import is one of those.
+    plain = (bool, int, float, str, list, dict)
+    return {
+        name: value
+        for name, value in namespace.items()
+        if name in declared or (type(value) in plain and not name.startswith("_") and name not in NOT_PARAMETERS)
+    }
+
+
+class Run:
+    """One execution of one step: its folder, parameters, inputs and, at the end, its manifest."""
+
+    def __init__(self, root: Path, step: steps.Step, values: dict[str, Any]):
+        self.root, self.step, self.params = root, step, values
+        self.recipe: str = values["recipe"]
+        self.dir = writable(steps.step_dir(root, self.recipe, step.name), "the run folder")
+        self._lock = self._take_lock()
+        for need in step.needs:
+            self._done(need)
+        self.key = steps.key_parts(root, self.recipe, step, values)
+        # An old manifest must not vouch for new, unfinished work.
+        (self.dir / manifest.NAME).unlink(missing_ok=True)
+        self.started = time.time()
+        self._seed(int(values.get("seed", 0)))
+
+    def _take_lock(self):
+        lock = open(self.dir / ".lock", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise KyaraError(f"{self.dir} is in use by another run; wait for it or stop it") from error
+        return lock
+
+    @staticmethod
+    def _seed(seed: int) -> None:
+        import numpy as np
+
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
+    def report(self) -> None:
+        """Print recipe, versions, device and dtype with the reason."""
+        device, dtype, reason = device_and_dtype()
+        found = versions()
+        shown = ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "transformers", "trl") if name in found)
+        print(f"{self.step.name} · recipe {self.recipe} · {shown}")
+        print(f"device {device}, dtype {dtype}: {reason}")
+
+    def _done(self, need: str) -> dict[str, Any]:
+        done = manifest.read(steps.step_dir(self.root, self.recipe, need))
+        if done is None:
+            raise KyaraError(
+                f"{self.step.name} needs {need}, which is not done; "
+                f"run notebooks/{need}.ipynb or: python -m kyara_utils run {self.recipe} --to {need}"
+            )
+        return done
+
+    def input(self, need: str, name: str) -> Path:
+        """Path of the output `name` of the upstream step `need`."""
+        outputs = self._done(need)["outputs"] | self._done(need)["derived"]
+        if name not in outputs:
+            raise KyaraError(f"{need} has no output {name}; it has {', '.join(outputs)}; rerun it")
+        path = steps.step_dir(self.root, self.recipe, need) / outputs[name]["path"]
+        if not path.exists():
+            raise KyaraError(f"{path} is gone; rerun: python -m kyara_utils run {self.recipe} --only {need}")
+        return path
+
+    def manifest_of(self, need: str) -> dict[str, Any]:
+        """Manifest of an upstream step."""
+        return self._done(need)
+
+    def params_of(self, need: str) -> dict[str, Any]:
+        """Resolved parameters of an upstream step."""
+        return self._done(need)["key"]["params"]
+
+    def path(self, name: str) -> Path:
+        """Path of an output in this step's folder."""
+        return self.dir / name
+
+    @property
+    def store_path(self) -> Path:
+        """The recipe's one store of LLM responses, shared by its steps."""
+        return self.dir.parent / "calls.sqlite"
+
+    def finish(
+        self,
+        outputs: dict[str, Path],
+        metrics: dict[str, Any] | None = None,
+        counts: dict[str, int] | None = None,
+        calls: dict[str, Any] | None = None,
+        derived: dict[str, Path] | None = None,
+    ) -> dict[str, Any]:
+        """Write the manifest, which makes the step count as done, and return it.
+
+        counts: rows per rule, for the books of rows in and out; derived: folders that are rebuilt from the outputs and
+        whose bytes may differ between equal runs (an index), so they stay out of the downstream keys.
+        """
+        content = {
+            "step": self.step.name,
+            "recipe": self.recipe,
+            "key": self.key,
+            "outputs": {name: manifest.describe(Path(path), self.dir) for name, path in outputs.items()},
+            "derived": {n: {"path": Path(p).relative_to(self.dir).as_posix()} for n, p in (derived or {}).items()},
+            "metrics": metrics or {},
+            "counts": counts or {},
+            "llm": calls or {},
+            "seconds": round(time.time() - self.started, 1),
+            "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+            "hardware": hardware(),
+            "git": manifest.git_commit(self.root),
+        }
+        manifest.write_json(self.dir / manifest.NAME, content)
+        self._lock.close()
+        sizes = ", ".join(f"{n} {o['rows']} rows" for n, o in content["outputs"].items() if o["rows"] is not None)
+        print(f"done in {content['seconds']} s, peak {content['peak_memory_gb']} GB" + (f" · {sizes}" if sizes else ""))
+        return content
+
+
+def finished(recipe: str) -> dict[str, dict[str, Any]]:
+    """Manifests of a recipe's finished steps by name, each with its `folder`; an error when there are none."""
+    root = find_root()
+    found = {}
+    for name in steps.load_steps(root):
+        folder = steps.step_dir(root, recipe, name)
+        if done := manifest.read(folder):
+            found[name] = done | {"folder": folder}
+    if not found:
+        raise KyaraError(f"recipe {recipe} has no finished step; run: python -m kyara_utils run {recipe}")
+    return found
+
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

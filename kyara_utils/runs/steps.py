@@ -1,0 +1,113 @@
+"""The chain of `params/pipeline.yaml` and the question that skipping hangs on: is a step's result still fresh?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kyara_utils.runs import manifest, params
+from kyara_utils.runs.env import runs_dir
+from kyara_utils.runs.errors import KyaraError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of the chain.
+
+    needs: steps whose outputs it reads; uses: rooms and files whose code decides its result;
+    folders: parameters that name a user's folder, whose state belongs to the key.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    uses: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+def load_steps(root: Path) -> dict[str, Step]:
+    """Read the chain; each step may only need steps before it, so the order of the file is the order of the run."""
+    content = yaml.safe_load((root / "params" / "pipeline.yaml").read_text(encoding="utf-8"))
+    steps: dict[str, Step] = {}
+    for name, fields in content["steps"].items():
+        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders")))
+        if missing := [need for need in step.needs if need not in steps]:
+            raise KyaraError(f"params/pipeline.yaml: {name} needs {missing[0]}, which does not come before it")
+        steps[name] = step
+    return steps
+
+
+def notebook_of(root: Path, step: str) -> Path:
+    """Path of a step's notebook."""
+    return root / "notebooks" / f"{step}.ipynb"
+
+
+def step_dir(root: Path, recipe: str, step: str) -> Path:
+    """Folder of a step's outputs."""
+    return runs_dir(root) / recipe / step
+
+
+def key_parts(root: Path, recipe: str, step: Step, values: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a step's result depends on, by name, so that a stale step can say what changed."""
+    upstream = {}
+    for need in step.needs:
+        done = manifest.read(step_dir(root, recipe, need))
+        outputs = done["outputs"] if done else {}
+        upstream[need] = {name: item["sha256"] for name, item in outputs.items()}
+    return {
+        "cells": manifest.cells_hash(notebook_of(root, step.name)),
+        "params": values,
+        "code": {use: manifest.source_hash(_source(root, use)) for use in step.uses},
+        "inputs": upstream,
+        "folders": {name: _state(root, values[name]) for name in step.folders},
+    }
+
+
+def _source(root: Path, use: str) -> Path:
+    for path in (root / "kyara_utils" / use, root / use):
+        if path.exists():
+            return path
+    raise KyaraError(f"params/pipeline.yaml: uses {use}, but there is no such room or file; correct it")
+
+
+def _state(root: Path, value: str) -> str:
+    path = root / value
+    return manifest.folder_state(path) if path.exists() else "none"
+
+
+def resolved(root: Path, recipe: str, step: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a step: notebook defaults, then the recipe's YAML, then settings from the command line."""
+    declared = params.declared(notebook_of(root, step))
+    given, origin = params.load_recipe(root, recipe, step)
+    values = params.resolve(declared, given, origin)
+    checked = params.resolve(declared, settings, f"--set {step}")
+    return values | {name: checked[name] for name in settings} | {"recipe": recipe}
+
+
+def why_stale(folder: Path, parts: dict[str, Any]) -> str:
+    """Return "" when the step's result is fresh, else the reason to run it in one line."""
+    done = manifest.read(folder)
+    if done is None:
+        return "not done yet"
+    for name, item in done["outputs"].items():
+        path = folder / item["path"]
+        if not path.exists():
+            return f"output {name} is gone"
+        if path.is_file() and path.stat().st_size != item["bytes"]:
+            return f"output {name} changed on disk"
+    return difference(done["key"], parts)
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Name the first thing in which two keys differ: `params: epochs 1 → 2`, `code: training`, …"""
+    for part in ("params", "code", "inputs", "folders", "cells"):
+        before, now = old.get(part), new[part]
+        if before == now:
+            continue
+        if not isinstance(now, dict):
+            return "notebook code changed"
+        name = next(key for key in {**now, **(before or {})} if (before or {}).get(key) != now.get(key))
+        if part == "params":
+            return f"params: {name} {(before or {}).get(name)!r} → {now.get(name)!r}"
+        return f"{part}: {name} changed"
+    return ""

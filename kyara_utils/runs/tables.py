@@ -1,0 +1,92 @@
+"""Parquet in and out, content-hash ids and the reject row: the shapes every step exchanges (DESIGN §3)."""
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.runs.errors import KyaraError
+
+Row = dict[str, Any]
+REJECT_KEYS = ("id", "step", "rule", "detail", "row")
+
+
+def content_id(*parts: str, prefix: str = "id_", n: int = 8) -> str:
+    """Return `prefix` + `n` hex digits of BLAKE2b over the parts, so that equal content gets equal ids."""
+    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16)
+    return prefix + digest.hexdigest()[:n]
+
+
+def reject(step: str, rule: str, row: Row, detail: str = "") -> Row:
+    """Return the row that records why `row` was left out; `row` is kept whole as JSON."""
+    body = json.dumps(row, ensure_ascii=False, sort_keys=True, default=str)
+    return {"id": row.get("id", content_id(body)), "step": step, "rule": rule, "detail": detail, "row": body}
+
+
+def write_rows(path: Path, rows: list[Row], columns: tuple[str, ...] = ()) -> Path:
+    """Write rows as Parquet under a temporary name, then rename, so a half-written file never has the final name.
+
+    `columns` fixes the schema of an empty table (all strings); otherwise it is inferred from the rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if rows:
+        table = pa.Table.from_pylist(rows)
+    else:
+        table = pa.table({name: pa.array([], pa.string()) for name in columns or ("id",)})
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise KyaraError(f"cannot write {path}: {error.strerror or error}; free or remount the disk, then rerun") from error
+    return path
+
+
+def write_csv(path: Path, rows: list[Row]) -> Path:
+    """Write small tables for people and figures; the header is the union of the rows' keys, in order."""
+    path = Path(path)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise KyaraError(f"cannot write {path}: {error.strerror}; free or remount the disk, then rerun") from error
+    return path
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Read a small table; all values are text."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a Parquet table as a list of dicts; a damaged or missing file is a `KyaraError`."""
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        raise KyaraError(f"cannot read {path}: {error}; delete it and rerun the step that writes it") from error
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """Read JSON Lines; a bad line is named by its number."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise KyaraError(f"{path}:{number} is not JSON ({error.msg}); correct or remove the line") from error
+    return rows
