@@ -159,8 +159,27 @@ def test_starting_again_withdraws_the_old_manifest(project):
     do("01_one")
     run = start("01_one", {"recipe": "tiny", "rate": 1.0e-4, "n": 3})
     assert manifest.read(run.dir) is None
-    with pytest.raises(KyaraError, match="in use by another run"):
-        start("01_one", {"recipe": "tiny", "rate": 1.0e-4, "n": 3})
+
+
+def test_two_processes_never_write_one_step(project):
+    """Two runs into one folder would mix their files under one manifest."""
+    folder = do("01_one") and project / "runs/tiny/01_one"
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    command = [sys.executable, "-c", hold, str(folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(KyaraError, match="in use by another run"):
+            do("01_one")
+        other.communicate(b"\n")
+    do("01_one")
+
+
+def test_run_all_twice_in_one_kernel(project):
+    """In Jupyter the second "Run all" finds the first one's variables; they are no misspelt parameters."""
+    namespace = {"recipe": "tiny", "rate": 1.0e-4, "n": 3}
+    start("01_one", namespace)
+    namespace |= {"rows_seen": 5, "label": "x"}
+    start("01_one", namespace)
 
 
 def test_pipeline_runs_skips_and_reports(project, capsys):

@@ -86,6 +86,7 @@ def test_arithmetic_is_recomputed_without_eval(expression, value):
         ("有48條魚，賣掉29條，剩幾條？", "賣掉後剩19條。答案是19。", "no_equation"),
         ("有48條魚，賣掉29條，剩幾條？", "60-29=31條。答案是31。", "foreign_numbers"),
         ("6本，每本35張，又買4張，共幾張？", "6×35=210，210+4=214張。答案是214張。", ""),
+        ("攤商收了100元，每份10元，賣了幾份？", "10×10=100份。答案是100。", "foreign_numbers"),
     ],
 )
 def test_solutions_must_add_up(problem, solution, rule):
@@ -100,6 +101,7 @@ def test_answers_and_problems_are_read():
     assert problem_rule("他有3顆和5顆，共幾顆？") == ""
     assert problem_rule("他有很多顆，共幾顆？") == "too_few_numbers"
     assert problem_rule("他有3顆和5顆。") == "not_a_question"
+    assert problem_rule("每人10公斤，車上100公斤？") == "asks_no_quantity"
 
 
 def test_solving_keeps_agreement_and_rejects_by_rule(monkeypatch):

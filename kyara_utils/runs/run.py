@@ -17,6 +17,9 @@ from kyara_utils.runs.env import device_and_dtype, find_root, hardware, versions
 from kyara_utils.runs.errors import KyaraError
 
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "open"}
+PLAIN = (bool, int, float, str, list, dict)
+STARTED = "_kyara_started"
+_locks: dict[Path, Any] = {}  # of this process, so that a cell can be run again
 
 
 def start(step: str, namespace: dict[str, Any]) -> "Run":
@@ -36,11 +39,13 @@ def start(step: str, namespace: dict[str, Any]) -> "Run":
 
 def _parameters_in(namespace: dict[str, Any], declared: dict[str, params.Parameter]) -> dict[str, Any]:
     # Papermill injects unknown names as globals; any plain value that exists before the first import is one of those.
-    plain = (bool, int, float, str, list, dict)
+    # In Jupyter, a second "Run all" finds the values of the first, so only the first start of a kernel can tell.
+    again = namespace.get(STARTED, False)
+    namespace[STARTED] = True
     return {
         name: value
         for name, value in namespace.items()
-        if name in declared or (type(value) in plain and not name.startswith("_") and name not in NOT_PARAMETERS)
+        if name in declared or (not again and type(value) in PLAIN and name not in NOT_PARAMETERS and name[0] != "_")
     }
 
 
@@ -61,11 +66,14 @@ class Run:
         self._seed(int(values.get("seed", 0)))
 
     def _take_lock(self):
+        if self.dir in _locks:
+            _locks.pop(self.dir).close()
         lock = open(self.dir / ".lock", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise KyaraError(f"{self.dir} is in use by another run; wait for it or stop it") from error
+        _locks[self.dir] = lock
         return lock
 
     @staticmethod

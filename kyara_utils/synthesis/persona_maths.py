@@ -40,7 +40,8 @@ def write_problems(
 ) -> tuple[list[Row], list[Row]]:
     """Write a problem per persona, asking again up to `attempts` times where the form is wrong.
 
-    Rejects (the last attempt's): call_failed, empty, truncated, not_a_question, too_few_numbers, too_long.
+    Rejects (the last attempt's): call_failed, empty, truncated, not_a_question, too_long, asks_no_quantity,
+    too_few_numbers.
     """
     drafts: dict[str, Row] = {}
     for attempt in range(attempts):
@@ -72,11 +73,13 @@ def _draft(persona: str, response: Response, calls: list[str]) -> Row:
 
 
 def problem_rule(text: str) -> str:
-    """A problem asks something, in one breath (64 characters), and gives at least two numbers."""
+    """A problem asks, in one breath (64 characters), for a quantity, and gives at least two numbers."""
     if not text.endswith(("？", "?")):
         return "not_a_question"
     if len(text) > 64:
         return "too_long"
+    if not re.search("幾|多少", text):
+        return "asks_no_quantity"
     return "" if len(re.findall(r"\d+", text)) >= 2 else "too_few_numbers"
 
 
@@ -133,9 +136,18 @@ def solution_rule(problem: str, solution: str) -> str:
         return "wrong_calculation"
     if int(equations[-1][1]) != answer_of(solution):
         return "wrong_calculation"
-    known = set(re.findall(r"\d+", problem)) | {right for _, right in equations}
-    used = {number for left, _ in equations for number in re.findall(r"\d+", left)}
-    return "" if used <= known else "foreign_numbers"
+    return "" if _own_numbers(problem, equations) else "foreign_numbers"
+
+
+def _own_numbers(problem: str, equations: list[tuple[str, str]]) -> bool:
+    """Whether every operand comes from the problem or an earlier result, none more often than it stands there."""
+    there = Counter(re.findall(r"\d+", problem))
+    for left, right in equations:
+        operands = Counter(re.findall(r"\d+", left))
+        if any(count > there[number] for number, count in operands.items()):
+            return False
+        there[right] += 1
+    return True
 
 
 def calculate(expression: str) -> float | None:
