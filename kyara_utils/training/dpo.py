@@ -129,7 +129,7 @@ def _trainer(model, tokenizer, pairs: list[Row], parameters: dict[str, Any], fol
         loss_type=[parameters["loss_type"]],
         num_train_epochs=parameters["epochs"],
         per_device_train_batch_size=parameters["batch_size"],
-        per_device_eval_batch_size=parameters["batch_size"],
+        per_device_eval_batch_size=1,  # so that the mean over batches is the mean over pairs
         gradient_accumulation_steps=parameters["gradient_accumulation"],
         warmup_steps=parameters["warmup_ratio"],
         max_length=parameters["max_length"],
