@@ -163,3 +163,21 @@ def test_rows_tell_where_they_come_from(runs):
     for row in rows:
         assert row["call_ids"] and set(row["call_ids"]) <= keys
         assert row["source"] == "math" or set(row["parents"]) <= chunks
+
+
+@pytest.mark.parametrize("content", [None, "empty", "binary"])
+def test_a_folder_without_text_is_one_line(tmp_path, content):
+    """A wrong folder must be named at once, not fail hours later on an empty index."""
+    corpus = tmp_path / "corpus"
+    if content:
+        corpus.mkdir()
+        (corpus / "a.txt").write_bytes(b"" if content == "empty" else bytes(range(256)) * 8)
+    settings = ["--only", "01", "--set", f"01.corpus={corpus}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "kyara_utils", "run", "smoke", *settings],
+        cwd=ROOT, env=environment(tmp_path / "runs"), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1
+    message, executed = done.stderr.splitlines()
+    assert message.startswith("error: 01_corpus_indexing: ") and str(corpus) in message and executed.endswith(".ipynb")
+    assert not (tmp_path / "runs/smoke/01_corpus_indexing/manifest.json").exists()

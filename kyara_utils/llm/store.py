@@ -60,12 +60,6 @@ class Store:
         except sqlite3.Error as error:
             raise KyaraError(f"cannot store a response in {self.path} ({error}); free the disk, then rerun") from error
 
-    def request_of(self, key: str) -> dict[str, Any] | None:
-        """Return the request body behind a call id, for inspection of a row's origin."""
-        with self._lock:
-            found = self._db.execute("SELECT request FROM calls WHERE key = ?", (key,)).fetchone()
-        return json.loads(found[0]) if found else None
-
     def __len__(self) -> int:
         with self._lock:
             return self._db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
