@@ -88,6 +88,8 @@ class Client:
         """Stop the loop and an embedded server."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
+        if not self._loop.is_running():
+            self._loop.close()
         if self._server:
             self._server.close()
 
