@@ -22,7 +22,7 @@ class Stub:
 
     def __init__(self, statuses=()):
         self.bodies, self.headers, self.statuses = [], [], list(statuses)
-        self.loop = asyncio.new_event_loop()
+        self.loop, self.empty = asyncio.new_event_loop(), False
         ready = threading.Event()
         threading.Thread(target=self._serve, args=(ready,), daemon=True).start()
         ready.wait(5)
@@ -34,6 +34,8 @@ class Stub:
             status = self.statuses.pop(0) if self.statuses else 200
             if status != 200:
                 return web.json_response({"error": "told to"}, status=status, headers={"Retry-After": "0"})
+            if self.empty:
+                return web.json_response({"error": "upstream failed"})
             choice = {"message": {"content": f"answer {len(self.bodies)}"}, "finish_reason": "stop"}
             return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
 
@@ -111,6 +113,14 @@ def test_transient_failures_are_retried_and_final_ones_recorded(tmp_path):
     responses, usage = ask(stub, tmp_path / "b.sqlite", [question(str(i)) for i in range(4)], parallel=1)
     assert [bool(response.error) for response in responses] == [True, False, False, False]
     assert usage["failed"] == 1 and len(Store(tmp_path / "b.sqlite")) == 3
+
+
+def test_an_error_with_status_200_is_not_an_answer(tmp_path):
+    """Some gateways report a failure in a 200: stored, it would be the answer for ever."""
+    stub = Stub()
+    stub.empty = True
+    (response,), usage = ask(stub, tmp_path / "s.sqlite", [question("a")])
+    assert "no choices" in response.error and usage["failed"] == 1 and len(Store(tmp_path / "s.sqlite")) == 0
 
 
 def test_missing_key_is_one_line_and_keys_never_reach_the_store(tmp_path, monkeypatch):

@@ -137,3 +137,22 @@ def test_recipe_keys_are_declared_with_their_type(path):
     declared = params.declared(ROOT / "notebooks" / f"{path.stem}.ipynb")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert params.resolve(declared, values, path.name)["recipe"] == path.parent.name
+
+
+# Modules whose code only shows something: a change there must not retrain a model.
+ONLY_SHOWS = {"05_sft": {"llm"}, "07_dpo": {"llm"}, "09_plots": {"llm"}}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_room_that_a_notebook_imports_is_declared(step):
+    """A room missing under `uses` never makes its step stale: the old result is trusted after the code changed."""
+    imported = {
+        node.module.removeprefix("kyara_utils.").replace(".", "/")
+        for source in code_cells(ROOT / "notebooks" / f"{step}.ipynb")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kyara_utils.")
+    }
+    uses = load_steps(ROOT)[step].uses
+    for module in imported:
+        if module.split("/")[0] != "runs" and module not in ONLY_SHOWS.get(step, ()):
+            assert any(module == use.removesuffix(".py") or module.startswith(f"{use}/") for use in uses), module

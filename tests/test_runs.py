@@ -218,6 +218,17 @@ def test_plain_papermill_leaves_the_same_manifest(project):
     assert stale(project, "01_one") == ""
 
 
+def test_run_all_in_jupyter_leaves_the_same_manifest(project, monkeypatch):
+    """JupyterLab starts a kernel in the notebook's folder and injects nothing: the defaults must do."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    (project / "params/tiny/01_one.yaml").write_text("recipe: tiny\n")
+    notebook = nbformat.read(project / "notebooks/01_one.ipynb", as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
+    assert stale(project, "01_one") == ""
+
+
 def test_dry_run_changes_nothing(project, capsys):
     """Looking must be free."""
     assert main(["run", "tiny", "--dry-run"]) == 0

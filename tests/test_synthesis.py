@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from kyara_utils.llm.client import Response
+from kyara_utils.runs import sample
 from kyara_utils.synthesis import persona_maths, rag
-from kyara_utils.synthesis.drafts import is_question, problem_of, sample
+from kyara_utils.synthesis.drafts import is_question, problem_of
 from kyara_utils.synthesis.persona_maths import answer_of, calculate, problem_rule, solution_rule
 
 

@@ -16,17 +16,15 @@ from kyara_utils.curation.text import (
     OPERATORS,
     STEP,
     Row,
-    answer,
     best_first,
     fold,
     is_math,
     jaccard,
     ngrams,
     numbers,
-    question,
 )
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import reject
+from kyara_utils.runs.tables import answer, question, reject
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 
-from kyara_utils.curation.text import STEP, Row, converter, prose, turns
-from kyara_utils.runs.tables import reject
+from kyara_utils.curation.text import STEP, Row, converter, prose
+from kyara_utils.runs.tables import reject, turns
 
 BIG5_FREQUENT = range(0xA440, 0xC67F)
 SHARED_IN_TAIWAN = "胜担"  # 胜肽 and 担仔麵 are written so in Taiwan, although s2t would change both

@@ -16,18 +16,16 @@ from kyara_utils.curation.language import simplified_characters
 from kyara_utils.curation.text import (
     STEP,
     Row,
-    answer,
     converter,
     fold,
     is_math,
     jaccard,
     ngrams,
     prose,
-    question,
     simplified,
 )
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import reject
+from kyara_utils.runs.tables import answer, question, reject
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ score is the log-odds of 好 over 差, read from log-probabilities; it ranks row
 from typing import Any
 
 from kyara_utils.curation.tags import normalise_tags, rule_tags
-from kyara_utils.curation.text import answer, question
 from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
+from kyara_utils.runs import answer, question
 
 Row = dict[str, Any]
 LABELS = ("好", "差")

@@ -1,4 +1,4 @@
-"""Views of a conversation row that every filter shares: its turns, its folded text, its numbers.
+"""Views of text and rows that every filter shares: folded text, n-grams, numbers, scores.
 
 Whitespace does not separate Chinese words and one sentence may come in two scripts, so the filters compare
 text after NFKC and OpenCC t2s, without white space and punctuation.
@@ -48,30 +48,9 @@ def jaccard(a: set[str], b: set[str]) -> float:
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 
-def turns(row: Row, role: str) -> list[str]:
-    """Return the contents of the turns with this role, in order."""
-    return [m["content"] or "" for m in row["messages"] if m["role"] == role]
-
-
-def question(row: Row) -> str:
-    """Return the first user turn, or an empty string."""
-    return next(iter(turns(row, "user")), "")
-
-
-def answer(row: Row) -> str:
-    """Return the last assistant turn, or an empty string."""
-    return next(reversed(turns(row, "assistant")), "")
-
-
 def prose(text: str) -> str:
     """Return `text` without fenced code, whose words and repetitions say nothing about the prose."""
     return _FENCE.sub(" ", text)
-
-
-def meta(row: Row) -> Row:
-    """Return the row's `meta` as a dict; it is stored as a JSON string."""
-    value = row.get("meta") or {}
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def is_math(row: Row) -> bool:

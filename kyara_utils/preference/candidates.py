@@ -29,13 +29,3 @@ def answer_prompts(
         }
         for prompt, response in zip(prompts, client.ask(requests, label=f"answers of {client.model.name}"), strict=True)
     ]  # fmt: skip
-
-
-def user_prompt(row: Row) -> str:
-    """First user turn of a conversation row."""
-    return row["messages"][0]["content"]
-
-
-def conversation_text(row: Row) -> tuple[str, str]:
-    """(prompt, answer) of a one-round conversation row."""
-    return row["messages"][0]["content"], row["messages"][-1]["content"]

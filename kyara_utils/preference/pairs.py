@@ -9,9 +9,8 @@ import random
 from itertools import combinations
 from typing import Any
 
-from kyara_utils.preference.candidates import user_prompt
 from kyara_utils.preference.judge import Pair, Verdict
-from kyara_utils.runs import content_id, reject
+from kyara_utils.runs import answer, content_id, question, reject
 
 Row = dict[str, Any]
 STEP = "06_dpo_pair_judging"
@@ -93,7 +92,7 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
     """
     kept, rejects = [], []
     for row, sample in zip(rows, samples, strict=True):
-        gold = row["messages"][-1]["content"]
+        gold = answer(row)
         rule = "call_failed" if sample["error"] else "" if sample["text"] else "empty"
         rule = rule or ("same_text" if sample["text"] == gold.strip() else "")
         if rule:
@@ -101,7 +100,7 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
             continue
         kept.append(
             preference(
-                user_prompt(row),
+                question(row),
                 gold,
                 sample["text"],
                 "spin",

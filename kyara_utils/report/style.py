@@ -8,7 +8,6 @@ Traditional Chinese with Japanese shapes, or not at all) and a figure must be th
 import functools
 import io
 import math
-import os
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 
 Row = dict[str, Any]
 STYLE = Path(__file__).with_name("kyara.mplstyle")
@@ -92,10 +92,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
             figure.savefig(image, format="png", metadata={"Software": None})
         except UserWarning as warning:
             raise KyaraError(f"figure {name}: {warning}; remove the character or add a font that has it") from warning
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(image.getvalue())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(image.getvalue())
     return path
 
 

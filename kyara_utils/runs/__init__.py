@@ -2,8 +2,21 @@
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.run import Run, finished, start
-from kyara_utils.runs.tables import content_id, read_csv, read_jsonl, read_rows, reject, write_csv, write_rows
+from kyara_utils.runs.tables import (
+    answer,
+    content_id,
+    meta,
+    question,
+    read_csv,
+    read_jsonl,
+    read_rows,
+    reject,
+    sample,
+    write_csv,
+    write_rows,
+)
 
 __all__ = [
-    "KyaraError", "Run", "content_id", "finished", "read_csv", "read_jsonl", "read_rows", "reject", "start", "write_csv", "write_rows",
+    "KyaraError", "Run", "answer", "content_id", "finished", "meta", "question", "read_csv", "read_jsonl", "read_rows",
+    "reject", "sample", "start", "write_csv", "write_rows",
 ]  # fmt: skip

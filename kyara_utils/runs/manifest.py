@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 from kyara_utils.runs.params import has_tag, load_notebook
 
 NAME = "manifest.json"
@@ -47,16 +48,11 @@ def describe(path: Path, base: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write JSON under a temporary name, flush it to disk, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise KyaraError(f"cannot write {path} ({error.strerror}); free or remount the disk, then rerun") from error
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 

@@ -3,11 +3,12 @@
 import csv
 import hashlib
 import json
-import os
+import random
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 
 Row = dict[str, Any]
 REJECT_KEYS = ("id", "step", "rule", "detail", "row")
@@ -33,36 +34,23 @@ def write_rows(path: Path, rows: list[Row], columns: tuple[str, ...] = ()) -> Pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if rows:
         table = pa.Table.from_pylist(rows)
     else:
         table = pa.table({name: pa.array([], pa.string()) for name in columns or ("id",)})
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise KyaraError(f"cannot write {path}: {error.strerror or error}; free or remount the disk, then rerun") from error
-    return path
+    return Path(path)
 
 
 def write_csv(path: Path, rows: list[Row]) -> Path:
     """Write small tables for people and figures; the header is the union of the rows' keys, in order."""
-    path = Path(path)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise KyaraError(f"cannot write {path}: {error.strerror}; free or remount the disk, then rerun") from error
-    return path
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return Path(path)
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -90,3 +78,33 @@ def read_jsonl(path: Path) -> list[Row]:
         except json.JSONDecodeError as error:
             raise KyaraError(f"{path}:{number} is not JSON ({error.msg}); correct or remove the line") from error
     return rows
+
+
+def sample(items: list[Row], n: int, seed: int) -> list[Row]:
+    """Return `n` items chosen by seed from a canonical order (all of them for n = 0), in that order."""
+    ordered = sorted(items, key=lambda item: item["id"])
+    if not 0 < n < len(ordered):
+        return ordered
+    chosen = sorted(random.Random(seed).sample(range(len(ordered)), n))
+    return [ordered[position] for position in chosen]
+
+
+def turns(row: Row, role: str) -> list[str]:
+    """Return the contents of a conversation's turns with this role, in order."""
+    return [message["content"] or "" for message in row["messages"] if message["role"] == role]
+
+
+def question(row: Row) -> str:
+    """Return a conversation's first user turn, or an empty string."""
+    return next(iter(turns(row, "user")), "")
+
+
+def answer(row: Row) -> str:
+    """Return a conversation's last assistant turn, or an empty string."""
+    return next(reversed(turns(row, "assistant")), "")
+
+
+def meta(row: Row) -> Row:
+    """Return a row's `meta` as a dict; it is stored as a JSON string."""
+    value = row.get("meta") or {}
+    return json.loads(value) if isinstance(value, str) else value

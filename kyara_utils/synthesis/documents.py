@@ -5,7 +5,7 @@ document) as a SFT example". Rich in knowledge, weak in following instructions, 
 """
 
 from kyara_utils.llm import Client, complete, load_prompt
-from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
+from kyara_utils.synthesis.drafts import Row, conversation, passage, problem_of, split
 
 REQUEST_WORDS = ("請", "說明", "介紹", "解釋", "描述", "告訴", "什麼", "如何", "怎麼", "為什麼", "哪")
 
@@ -13,7 +13,7 @@ REQUEST_WORDS = ("請", "說明", "介紹", "解釋", "描述", "告訴", "什�
 def document_conversations(client: Client, chunks: list[Row], model: str, seed: int = 0) -> tuple[list[Row], list[Row]]:
     """Return conversations of source `document`; rejects: call_failed, empty, truncated, not_a_request."""
     prompt = load_prompt("synthesis/document_prompt")
-    inputs = [{"document": f"{chunk['title']}:{' '.join(chunk['text'].split())}"} for chunk in chunks]
+    inputs = [{"document": passage(chunk)} for chunk in chunks]
     responses = complete(client, prompt, inputs, max_tokens=48, temperature=0.3, repeat_penalty=1.1, seed=seed)
     drafts = [
         {

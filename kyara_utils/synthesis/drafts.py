@@ -1,7 +1,6 @@
 """What the stages of a synthesis share: sampling, usable calls, and the conversation row at the end."""
 
 import json
-import random
 import re
 from typing import Any
 
@@ -12,13 +11,9 @@ Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
 
 
-def sample(items: list[Row], n: int, seed: int) -> list[Row]:
-    """Return `n` items chosen by seed from a canonical order (all of them for n = 0), in that order."""
-    ordered = sorted(items, key=lambda item: item["id"])
-    if not 0 < n < len(ordered):
-        return ordered
-    chosen = sorted(random.Random(seed).sample(range(len(ordered)), n))
-    return [ordered[position] for position in chosen]
+def passage(chunk: Row) -> str:
+    """Text of a chunk as a prompt shows it: on one line, headed by its title."""
+    return f"{chunk['title']}:{' '.join(chunk['text'].split())}"
 
 
 def problem_of(response: Response) -> str:
@@ -58,8 +53,3 @@ def conversation(user: str, assistant: str, source: str, parents: list[str], cal
         "call_ids": call_ids,
         "meta": json.dumps(meta, ensure_ascii=False, sort_keys=True),
     }
-
-
-def meta_of(row: Row) -> Row:
-    """A row's `meta` as a dict."""
-    return json.loads(row["meta"])

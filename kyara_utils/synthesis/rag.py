@@ -11,7 +11,7 @@ from typing import Any
 
 from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
 from kyara_utils.runs import content_id
-from kyara_utils.synthesis.drafts import Row, conversation, is_question, problem_of, split
+from kyara_utils.synthesis.drafts import Row, conversation, is_question, passage, problem_of, split
 
 QUERIES_SCHEMA = {
     "type": "object",
@@ -22,11 +22,6 @@ QUERIES_SCHEMA = {
 }
 LABELS = ("能", "否")
 DIGEST_LIMIT = 500
-
-
-def passage(chunk: Row) -> str:
-    """Text of a chunk as a prompt shows it: on one line, headed by its title."""
-    return f"{chunk['title']}:{' '.join(chunk['text'].split())}"
 
 
 def write_questions(client: Client, chunks: list[Row], seed: int = 0) -> tuple[list[Row], list[Row]]:

@@ -5,15 +5,14 @@ leaves a model that refuses to be saved. The mapping below is llama.cpp's for Ge
 (`convert_hf_to_gguf.py`, class Gemma3Model): names differ, and GGUF stores 1 + w for the RMS norms.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from kyara_utils.llm.gguf_file import FULL, Field, Gguf, Tensor, read_gguf, write_gguf
+from kyara_utils.llm.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.gguf_tokenizer import tokenizer_of
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 from kyara_utils.training.templates import CHAT_TEMPLATE, INFERENCE_TEMPLATE, TURN_END
 
 PARTS = {
@@ -46,17 +45,10 @@ def gguf_to_transformers(gguf: Path, out_dir: Path) -> Path:
     source, out_dir = read_gguf(gguf), Path(out_dir)
     if source.need("general.architecture") != "gemma3":
         raise KyaraError(f"{gguf} is a {source.get('general.architecture')} model; only gemma3 is converted")
-    temporary = out_dir.with_name(f"{out_dir.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(out_dir) as temporary:
+        temporary.mkdir()
         _save_weights(source, temporary)
         _save_settings(source, gguf, temporary)
-        shutil.rmtree(out_dir, ignore_errors=True)
-        os.replace(temporary, out_dir)
-    except OSError as error:
-        raise KyaraError(FULL.format(path=out_dir, why=error.strerror or error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out_dir
 
 
