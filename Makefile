@@ -1,9 +1,10 @@
-# make smoke · make test · make lint      each sets up .venv by itself
+# make smoke · make test · make lint · make bench NAME=x      each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
+BENCHES := chunking engine index retrieval tmmlu
 INPUTS := pyproject.toml constraints.txt models.txt
 
-.PHONY: smoke test lint clean
+.PHONY: smoke test lint bench clean
 .DELETE_ON_ERROR:
 
 smoke: .venv/ready
@@ -15,6 +16,10 @@ test: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check kyara_utils tests
+
+bench: .venv/ready
+	@test -f "tests/bench/$(NAME).py" || { echo "make bench NAME=x, with x one of:" $(BENCHES); exit 1; }
+	$(BIN)/python tests/bench/$(NAME).py
 
 # torch goes first and alone: a CPU build at hand satisfies every later requirement, so no CUDA package follows.
 .venv/ready: $(INPUTS)

@@ -1,7 +1,8 @@
-"""`python -m kyara_utils run|status|doctor`: the command line; errors are one line and exit code 1."""
+"""`python -m kyara_utils run|status|calls|doctor`: the command line; errors are one line and exit code 1."""
 
 import argparse
 import sys
+from pathlib import Path
 
 from kyara_utils.runs.errors import KyaraError
 
@@ -22,6 +23,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     status = commands.add_parser("status", help="show which steps are done, fresh or stale, and why")
     status.add_argument("recipe", nargs="?", default="smoke")
+    calls = commands.add_parser("calls", help="show a recipe's ledger of LLM calls, export it, or import one")
+    calls.add_argument("recipe", nargs="?", default="smoke")
+    calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
+    calls.add_argument("--import", default="", dest="source", metavar="FILE", help="add the calls of such a file")
     commands.add_parser("doctor", help="show what this machine has and what is missing, with the mend")
     return top
 
@@ -57,6 +62,21 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calls(options: argparse.Namespace) -> int:
+    from kyara_utils.llm import replay
+    from kyara_utils.runs.env import find_root, runs_dir
+
+    path = runs_dir(find_root()) / options.recipe / "calls.sqlite"
+    if options.source:
+        print(f"{replay.import_calls(Path(options.source), path)} calls added to {path}")
+    if options.target:
+        print(f"{replay.export_calls(path, Path(options.target))} calls written to {options.target}")
+    for row in replay.totals(path):
+        tokens = f"{row['prompt_tokens']:>12,} prompt {row['completion_tokens']:>12,} completion tokens"
+        print(f"{row['model']:<24} {row['calls']:>8,} calls {tokens} {row['cost']:>10} {row['failures']:>6} failures")
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from kyara_utils.doctor import examine
 
@@ -66,7 +86,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(finding.mend and finding.needed for finding in findings) else 0
 
 
-COMMANDS = {"run": _run, "status": _status, "doctor": _doctor}
+COMMANDS = {"run": _run, "status": _status, "calls": _calls, "doctor": _doctor}
 
 if __name__ == "__main__":
     sys.exit(main())

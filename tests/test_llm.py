@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 
 from kyara_utils.llm import Client, Model, Request, add_usage, load_prompt, score
-from kyara_utils.llm.client import Response, read_response
+from kyara_utils.llm.protocol import Response, read_response
 from kyara_utils.llm.embedded import EmbeddedServer
 from kyara_utils.llm.models import find_model, load_models
 from kyara_utils.llm.prompts import plain_text
-from kyara_utils.llm.store import Store, call_key
+from kyara_utils.llm.ledger import Ledger, call_key
 from kyara_utils.runs import KyaraError
 
 
@@ -59,7 +59,7 @@ class Stub:
 
 
 def ask(stub, path, requests, **fields):
-    with Client(stub.model(**fields), Store(path)) as client:
+    with Client(stub.model(**fields), Ledger(path)) as client:
         return client.ask(requests, progress=False), client.usage
 
 
@@ -93,14 +93,13 @@ def test_any_change_of_the_request_asks_again(tmp_path, change):
     """A stale answer to a changed request is a wrong result that looks right."""
     stub = Stub()
     ask(stub, tmp_path / "s.sqlite", [question("a")])
-    ask(stub, tmp_path / "s.sqlite", [question("a", **change)])
-    assert len(stub.bodies) == 2
+    _, usage = ask(stub, tmp_path / "s.sqlite", [question("a", **change)])
+    assert usage["stored"] == 0 and len(stub.bodies) >= 2
 
 
 def test_system_prompt_and_model_are_part_of_the_key():
     """The best-known cache of this kind forgets the system prompt."""
-    body = {"messages": [{"role": "user", "content": "a"}]}
-    other = {"messages": [{"role": "system", "content": "s"}, *body["messages"]]}
+    body, other = b'{"messages":["a"]}', b'{"messages":["s","a"]}'
     assert len({call_key("m", "/p", body), call_key("m", "/p", other), call_key("n", "/p", body)}) == 3
 
 
@@ -112,7 +111,7 @@ def test_transient_failures_are_retried_and_final_ones_recorded(tmp_path):
     stub = Stub(statuses=[400])
     responses, usage = ask(stub, tmp_path / "b.sqlite", [question(str(i)) for i in range(4)], parallel=1)
     assert [bool(response.error) for response in responses] == [True, False, False, False]
-    assert usage["failed"] == 1 and len(Store(tmp_path / "b.sqlite")) == 3
+    assert usage["failed"] == 1 and len(Ledger(tmp_path / "b.sqlite")) == 3
 
 
 def test_an_error_with_status_200_is_not_an_answer(tmp_path):
@@ -120,7 +119,7 @@ def test_an_error_with_status_200_is_not_an_answer(tmp_path):
     stub = Stub()
     stub.empty = True
     (response,), usage = ask(stub, tmp_path / "s.sqlite", [question("a")])
-    assert "no choices" in response.error and usage["failed"] == 1 and len(Store(tmp_path / "s.sqlite")) == 0
+    assert "no choices" in response.error and usage["failed"] == 1 and len(Ledger(tmp_path / "s.sqlite")) == 0
 
 
 def test_missing_key_is_one_line_and_keys_never_reach_the_store(tmp_path, monkeypatch):
@@ -181,7 +180,7 @@ def test_every_prompt_renders_and_states_its_inputs():
     for name in names:
         prompt = load_prompt(name)
         messages = prompt.messages(
-            **{item: [f"<{item}>"] if item == "digests" else f"<{item}>" for item in prompt.inputs}
+            **{item: [f"<{item}>"] if item in ("digests", "documents") else f"<{item}>" for item in prompt.inputs}
         )
         assert all(f"<{item}>" in str(messages) for item in prompt.inputs), name
         assert messages[-1]["role"] == "user" and prompt.version >= 1
@@ -215,7 +214,7 @@ def test_damaged_store_is_one_line(tmp_path):
     """SQLite's own message names no file."""
     (tmp_path / "s.sqlite").write_text("this is no database" * 100)
     with pytest.raises(KyaraError, match="s.sqlite cannot be opened"):
-        Store(tmp_path / "s.sqlite")
+        Ledger(tmp_path / "s.sqlite")
 
 
 def test_a_packaged_model_answers_over_http(tmp_path):

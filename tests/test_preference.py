@@ -25,7 +25,7 @@ class Judge:
     def __init__(self, judge):
         self.judge = judge
 
-    def ask(self, requests, label="", progress=True):
+    def ask(self, requests, label="", progress=True, **checks):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):

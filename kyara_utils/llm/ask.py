@@ -6,17 +6,23 @@ labels' log-probabilities still carries a signal once a threshold is read off co
 
 from typing import Any
 
-from kyara_utils.llm.client import Client, Request, Response
+from kyara_utils.llm.client import Client
 from kyara_utils.llm.prompts import Prompt
+from kyara_utils.llm.protocol import Request, Response
 
 # llama.cpp returns this many alternatives cheaply; a label outside them is treated as just below the last.
 TOP = 64
 
 
 def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **options: Any) -> list[Response]:
-    """Render the prompt once per input and return the answers in order, white space stripped."""
+    """Render the prompt once per input and return the answers in order, white space stripped.
+
+    options: `check` and `reasks` go to `Client.ask`, the rest to every `Request`; the prompt's schema is the default.
+    """
+    asking = {name: options.pop(name) for name in ("check", "reasks") if name in options}
+    options.setdefault("schema", prompt.schema)
     requests = [Request(prompt.messages(**item), stop=prompt.stop, **options) for item in inputs]
-    responses = client.ask(requests, label=prompt.id)
+    responses = client.ask(requests, label=prompt.id, **asking)
     for response in responses:
         response.text = response.text.strip()
     return responses

@@ -1,80 +1,54 @@
-"""One chat client for every provider: OpenAI's HTTP protocol, asynchronous, stored, with progress.
+"""One chat client for every provider: many requests at once, each durable, counted, priced and shown.
 
-aiohttp rather than the providers' SDKs: a tenth of the CPU per request, and the raw body is what the store keeps.
 The loop lives in its own thread, because a notebook already runs one.
 """
 
 import asyncio
-import os
-import random
 import threading
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from kyara_utils.llm import batch
 from kyara_utils.llm.embedded import EmbeddedServer
+from kyara_utils.llm.formats import Check, again, schema_problem
+from kyara_utils.llm.ledger import Ledger, call_key, call_of
 from kyara_utils.llm.models import Model
-from kyara_utils.llm.prompts import Message, plain_text
-from kyara_utils.llm.store import Store, call_key
+from kyara_utils.llm.progress import Progress
+from kyara_utils.llm.protocol import Request, Response, read_response, render
+from kyara_utils.llm.transport import Transport
 from kyara_utils.runs.errors import KyaraError
 
-RETRY_STATUS = {408, 409, 429, 500, 502, 503, 504}
-ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a model. `top_logprobs` > 0 asks for that many log-probabilities per token.
-
-    `raw` sends the messages as plain text even to a chat model: log-likelihood protocols want the bare text.
-    """
-
-    messages: list[Message]
-    max_tokens: int = 256
-    temperature: float = 0.0
-    stop: tuple[str, ...] = ()
-    schema: dict[str, Any] | None = None
-    top_logprobs: int = 0
-    repeat_penalty: float = 1.0
-    seed: int = 0
-    sample: int = 0
-    raw: bool = False
-
-
-@dataclass
-class Response:
-    """One answer. `error` is empty unless the call failed for good; `logprobs`: {token: log-probability} per token."""
-
-    call_id: str
-    text: str = ""
-    finish_reason: str = ""
-    logprobs: list[dict[str, float]] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the token limit cut the answer."""
-        return self.finish_reason == "length"
+REASKS = 1
+COUNTS = ("calls", "stored", "failed", "reasked", "attempts", "prompt_tokens", "completion_tokens")
+BYTES_PER_TOKEN = 3  # of a request body, to guess a call's tokens before it is made
 
 
 class Client:
-    """Talks to one model. Use as a context manager; it starts and stops an embedded server where the model has one."""
+    """Talks to one model. Use as a context manager; what it needs (server, key, model file) it takes at the first call
+    that the ledger does not hold, so a shipped ledger replays a notebook without any of them.
 
-    def __init__(self, model: Model, store: Store, gguf: Path | None = None, identity: str = ""):
-        self.model, self.store = model, store
-        self._server = None
-        if model.embedded:
-            path = Path(gguf or model.gguf)
-            self._server = EmbeddedServer(path, parallel=model.parallel, context=model.context, port=model.port)
-        self.base_url = self._server.base_url if self._server else model.base_url
+    model_file: makes the GGUF of an embedded model; identity: what answers, for the key of a call.
+    budget: USD that the calls of this client may have cost, stored ones included; 0 is no limit.
+    """
+
+    def __init__(
+        self, model: Model, ledger: Ledger, model_file: Callable[[], Path] | None = None, identity: str = "",
+        budget: float = 0.0,
+    ):  # fmt: skip
+        self.model, self.ledger, self.budget = model, ledger, budget
         # A loopback port changes from run to run; what answers is the model file, so that is what keys the call.
-        self.identity = identity or f"{model.base_url} {model.model}"
-        self.usage = {"calls": 0, "stored": 0, "failed": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
-        self._loop = asyncio.new_event_loop()
+        self.identity = identity or f"{model.urls[0] if model.urls else ''} {model.model or model.name}"
+        self.usage: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "cost": 0.0}
+        self.spent = 0.0
+        self._model_file, self._server, self._transport = model_file, None, None
+        self._stop: KyaraError | None = None
+        self._interrupted = False
+        self._waiting: list[batch.Line] = []
+        self._under_way: dict[str, asyncio.Future] = {}
+        self._loop = _new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -85,158 +59,168 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop the loop and an embedded server, close the store."""
+        """Stop the loop and an embedded server, close the ledger."""
+        if self._transport:
+            asyncio.run_coroutine_threadsafe(self._transport.close(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         if not self._loop.is_running():
             self._loop.close()
-        self.store.close()
+        self.ledger.close()
         if self._server:
             self._server.close()
 
-    def ask(self, requests: list[Request], label: str = "", progress: bool = True) -> list[Response]:
-        """Answer all requests, in their order; stored answers cost nothing. A failed one carries its `error`."""
+    def ask(
+        self, requests: Iterable[Request], label: str = "", progress: bool = True, check: Check | None = None,
+        reasks: int = REASKS,
+    ) -> list[Response]:  # fmt: skip
+        """Answer all requests, in their order; stored answers cost nothing, a failed one carries its `error`.
+
+        check(text) returns what is wrong with an answer's format, or ""; such an answer is asked again with that
+        message, at most `reasks` times. A request with a schema is checked against it. Raises `KyaraError` when
+        going on is pointless (key, server, disk, budget); everything answered by then is in the ledger.
+        """
         started = time.time()
         try:
-            return self._wait(self._ask(requests, label, progress))
+            return self._wait(self._ask(requests, label, progress, check, reasks))
         finally:
-            self.usage["seconds"] += round(time.time() - started, 2)
+            self.usage["seconds"] = round(self.usage["seconds"] + time.time() - started, 2)
 
     def _wait(self, work: Coroutine) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except BaseExceptionGroup as group:  # a full disk or a missing key stops all calls with the same message
-            raise group.exceptions[0] from None
-        except BaseException:
-            future.cancel()
+        except KeyboardInterrupt:
+            self._interrupted = True
+            print("\nstopping: calls under way are still stored; interrupt again to drop them", flush=True)
+            try:
+                future.result()
+            except BaseException:
+                future.cancel()
+            self._interrupted = False
             raise
 
-    async def _ask(self, requests: list[Request], label: str, progress: bool) -> list[Response]:
-        import aiohttp
+    async def _ask(
+        self, requests: Iterable[Request], label: str, progress: bool, check: Check | None, reasks: int
+    ) -> list[Response]:
+        batch.collect(self.ledger, self.model)
+        total = len(requests) if hasattr(requests, "__len__") else None
+        source, answers, self._stop = enumerate(requests), {}, None
+        with Progress(label or self.model.name, total, self, shown=progress) as line:
+            workers = min(self.model.parallel, total) if total is not None else self.model.parallel
+            work = [self._work(source, answers, line, check, reasks) for _ in range(workers)]
+            await asyncio.gather(*work)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._stop = self._stop or batch.handed_out(self.ledger, self.model, waiting)
+        if self._stop:
+            raise self._stop
+        return [answers[position] for position in range(len(answers))]
 
-        gate = asyncio.Semaphore(self.model.parallel)
-        limits = aiohttp.ClientTimeout(total=600, connect=30)
-        bar = tqdm(total=len(requests), desc=label or self.model.name, mininterval=5, disable=not progress, ascii=True)
-        async with aiohttp.ClientSession(timeout=limits, headers=self._headers()) as session:
-
-            async def one(request: Request) -> Response:
-                async with gate:
-                    response = await self._answer(session, request)
-                bar.update()
-                return response
-
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
-        bar.close()
-        return [task.result() for task in tasks]
-
-    def _headers(self) -> dict[str, str]:
-        if not self.model.key_env:
-            return {}
-        if not os.environ.get(self.model.key_env):
-            raise KyaraError(f"{self.model.name} needs a key; export {self.model.key_env}=… and start again")
-        return {"Authorization": f"Bearer {os.environ[self.model.key_env]}"}
-
-    async def _answer(self, session: Any, request: Request) -> Response:
-        path, body = self.body(request)
-        key = call_key(self.identity, path, body, request.sample)
-        if (raw := self.store.get(key)) is not None:
-            self.usage["stored"] += 1
-            return read_response(key, raw)
-        begun = time.time()
-        raw, error = await self._post(session, path, body)
-        if error:
-            self.usage["failed"] += 1
-            return Response(key, error=error)
-        self.store.put(key, self.model.name, body, raw, time.time() - begun)
-        self._count(raw)
-        return read_response(key, raw)
-
-    def _count(self, raw: dict[str, Any]) -> None:
-        usage = raw.get("usage") or {}
-        self.usage["calls"] += 1
-        for name in ("prompt_tokens", "completion_tokens"):
-            self.usage[name] += usage.get(name, 0)
-
-    def body(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Return the path and JSON body of a request in this model's dialect."""
-        body: dict[str, Any] = {
-            "model": self.model.model or self.model.name,
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "seed": request.seed,
-        }
-        if request.stop:
-            body["stop"] = list(request.stop)
-        if request.repeat_penalty != 1.0:
-            body["repeat_penalty" if self.model.embedded else "repetition_penalty"] = request.repeat_penalty
-        if self.model.dialect == "plain" or request.raw:
-            return "/completions", body | self._plain(request)
-        return "/chat/completions", body | self._chat(request)
-
-    def _plain(self, request: Request) -> dict[str, Any]:
-        extra: dict[str, Any] = {"prompt": plain_text(request.messages)}
-        if request.schema:
-            extra["json_schema" if self.model.embedded else "guided_json"] = request.schema
-        if request.top_logprobs:
-            extra["logprobs"] = request.top_logprobs
-        return extra
-
-    def _chat(self, request: Request) -> dict[str, Any]:
-        messages = request.messages
-        if self.model.system and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self.model.system}, *messages]
-        extra: dict[str, Any] = {"messages": messages}
-        if request.schema:
-            schema = {"name": "answer", "schema": request.schema, "strict": True}
-            extra["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if request.top_logprobs:
-            extra |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        return extra
-
-    async def _post(self, session: Any, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        import aiohttp
-
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            wait = 0.5 * 2**attempt * (1 + random.random())
+    async def _work(
+        self, source: Iterator[tuple[int, Request]], answers: dict[int, Response], line: Progress,
+        check: Check | None, reasks: int,
+    ) -> None:  # fmt: skip
+        """Take requests from the common source until it is empty or the work has to stop; lose nothing under way."""
+        for position, request in source:
             try:
-                async with session.post(self.base_url + path, json=body) as answer:
-                    if answer.status == 200:
-                        raw = await answer.json()
-                        if raw.get("choices"):
-                            return raw, ""
-                        return {}, f"no choices in the answer: {str(raw)[:300]}"  # some gateways fail with a 200
-                    problem = f"HTTP {answer.status}: {(await answer.text())[:300]}"
-                    if answer.status not in RETRY_STATUS:
-                        return {}, problem
-                    wait = float(answer.headers.get("Retry-After") or wait)
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                problem = f"{type(error).__name__}: {error}"
-            if attempt < ATTEMPTS - 1:
-                await asyncio.sleep(wait)
-        return {}, f"{problem} (after {ATTEMPTS} attempts)"
+                answers[position] = await self._checked(request, check, reasks)
+            except KyaraError as error:
+                self._stop = self._stop or error
+            line.advance(answers.get(position))
+            if self._stop or self._interrupted:
+                return
+
+    async def _checked(self, request: Request, check: Check | None, reasks: int) -> Response:
+        response = await self._answer(request)
+        if check is None and request.schema is None:
+            return response
+        for attempt in range(reasks + 1):
+            problem = "" if response.error else (check or schema_problem(request.schema))(response.text)
+            if not problem:
+                return response
+            if attempt == reasks or response.truncated:
+                break
+            self.usage["reasked"] += 1
+            request = again(request, response.text, problem, self.model.dialect == "plain")
+            response = replace(await self._answer(request), earlier=(*response.earlier, response.call_id))
+        self.usage["failed"] += 1
+        return replace(response, error=f"format: {problem}")
+
+    async def _answer(self, request: Request) -> Response:
+        path, body = render(self.model, request)
+        key = call_key(self.identity, path, body, request.sample, request.seed)
+        if (raw := self.ledger.get(key)) is not None:
+            self.usage["stored"] += 1
+            self._count(raw, new=False)
+            return read_response(key, raw)
+        if self.model.batch:
+            self._waiting.append(batch.Line(key, path, body))
+            return Response(key, error="waits for its batch")
+        if key not in self._under_way:  # two equal rows of one stage are one call
+            self._check_budget()
+            call = asyncio.ensure_future(self._call(key, path, body, request.max_tokens * request.n))
+            call.add_done_callback(lambda _: self._under_way.pop(key))
+            self._under_way[key] = call
+        return await self._under_way[key]
+
+    async def _call(self, key: str, path: str, body: bytes, completion_tokens: int) -> Response:
+        reply = await self.transport().post(path, body, len(body) // BYTES_PER_TOKEN + completion_tokens)
+        self.usage["attempts"] += reply.attempts
+        if reply.error:
+            self.usage["failed"] += 1
+            self.ledger.fail(key, self.model.name, body, reply.error, reply.attempts)
+            return Response(key, error=reply.error)
+        await self.ledger.put(call_of(key, self.model.name, body, reply))
+        self.usage["calls"] += 1
+        self._count(reply.parsed, new=True)
+        return read_response(key, reply.parsed)
+
+    def _count(self, raw: dict[str, Any], new: bool) -> None:
+        usage = raw.get("usage") or {}
+        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        cost = self.model.cost(prompt, completion)
+        self.spent += cost
+        if new:
+            self.usage["prompt_tokens"] += prompt
+            self.usage["completion_tokens"] += completion
+            self.usage["cost"] = round(self.usage["cost"] + cost, 8)
+
+    def _check_budget(self) -> None:
+        """Stop before the call that would pass the budget, calls under way reckoned at the average so far."""
+        done = self.usage["calls"] + self.usage["stored"]
+        coming = (len(self._under_way) + 1) * self.spent / done if done else 0.0
+        if self.budget and self.spent + coming > self.budget:
+            raise KyaraError(
+                f"the budget of ${self.budget:g} for {self.model.name} is used up (${self.spent:.4g}); "
+                "raise it and rerun: what is answered is stored and costs nothing again"
+            )
+
+    def transport(self) -> Transport:
+        """The connection, made at the first call that has to be asked; starts an embedded server."""
+        if self._transport is None:
+            if self.model.embedded:
+                self._server = EmbeddedServer(
+                    self._model_file() if self._model_file else Path(self.model.gguf),
+                    parallel=self.model.parallel, context=self.model.context, port=self.model.port,
+                )  # fmt: skip
+            urls = [self._server.base_url] if self._server else self.model.urls
+            if not urls:
+                raise KyaraError(f"{self.model.name} has no address; give it a base_url in params/models.yaml")
+            self._transport = Transport(self.model, urls)
+        return self._transport
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where there is one: twice the requests per second; Windows has none."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def add_usage(*usages: dict[str, Any]) -> dict[str, Any]:
     """Sum the usage of several clients."""
-    return {
-        name: round(sum(usage.get(name, 0) for usage in usages), 2)
-        for name in dict.fromkeys(k for u in usages for k in u)
-    }
-
-
-def read_response(key: str, raw: dict[str, Any]) -> Response:
-    """Read a raw OpenAI body: chat or text completion, log-probabilities in either published layout."""
-    choice = raw["choices"][0]
-    text = choice["message"].get("content") or "" if "message" in choice else choice.get("text") or ""
-    return Response(key, text, choice.get("finish_reason") or "", _logprobs(choice.get("logprobs")))
-
-
-def _logprobs(found: dict[str, Any] | None) -> list[dict[str, float]]:
-    if not found:
-        return []
-    if "content" in found:
-        return [{top["token"]: top["logprob"] for top in token["top_logprobs"]} for token in found["content"]]
-    return [dict(tops) for tops in found.get("top_logprobs") or []]
+    names = dict.fromkeys(name for usage in usages for name in usage)
+    return {name: round(sum(usage.get(name, 0) for usage in usages), 8) for name in names}

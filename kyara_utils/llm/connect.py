@@ -1,13 +1,15 @@
-"""From a model's name to a running client: endpoint, packaged model, or a file that a training step wrote."""
+"""From a model's name to a client: endpoint, packaged model, or a file that a training step wrote."""
 
+import hashlib
 import json
+from importlib import import_module, util
 from pathlib import Path
 
 from kyara_utils.llm.client import Client
+from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.models import Model, find_model
-from kyara_utils.llm.packages import gemma_gguf, smollm2_gguf
-from kyara_utils.llm.store import Store
-from kyara_utils.llm.vocabulary import trimmed_gemma
+from kyara_utils.llm.packages import GEMMA_PACKAGE, SMOLLM2_SHA256, gemma_gguf, smollm2_gguf
+from kyara_utils.llm.vocabulary import VERSION, trimmed_gemma
 from kyara_utils.runs.manifest import sha256
 
 
@@ -23,14 +25,36 @@ def model_file(model: Model, vocabulary: Path | None = None) -> Path | None:
     return None
 
 
+def identity_of(model: Model, vocabulary: Path | None = None) -> str:
+    """What answers, for the keys of calls: digests known without building or loading the model; "" for a URL."""
+    if model.gguf:
+        return f"gguf {sha256(Path(model.gguf))}"
+    if model.package == "smollm2":
+        return f"gguf {SMOLLM2_SHA256}"
+    if model.package == "gemma":
+        ids = read_vocabulary(vocabulary) if vocabulary else []
+        kept = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16] if ids else "all"
+        return f"gguf {_gemma_sha256()} vocabulary {kept} v{VERSION}"
+    return ""
+
+
+def _gemma_sha256() -> str:
+    if util.find_spec(GEMMA_PACKAGE) is None:
+        gemma_gguf()  # raises with the mend
+    return import_module(GEMMA_PACKAGE).EXPECTED_SHA256
+
+
 def read_vocabulary(path: Path) -> list[int]:
     """Kept token ids of the full model, as step 01 wrote them; [] keeps all."""
     return json.loads(Path(path).read_text(encoding="utf-8"))["ids"]
 
 
-def connect(name: str | Model, store: Path, vocabulary: Path | None = None) -> Client:
-    """Start a client for a model name of `params/models.yaml` (or a `Model`), storing calls in the file `store`."""
+def connect(name: str | Model, store: Path, vocabulary: Path | None = None, budget: float = 0.0) -> Client:
+    """Return a client for a model name of `params/models.yaml` (or a `Model`), with its calls in the ledger `store`.
+
+    budget: USD after which it stops, 0 for none. Nothing is started or loaded before the first call that is not stored.
+    """
     model = find_model(name) if isinstance(name, str) else name
-    gguf = model_file(model, vocabulary)
-    identity = f"gguf {sha256(gguf)}" if gguf else ""
-    return Client(model, Store(store), gguf, identity)
+    return Client(
+        model, Ledger(store), lambda: model_file(model, vocabulary), identity_of(model, vocabulary), budget=budget
+    )

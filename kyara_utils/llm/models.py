@@ -11,29 +11,57 @@ from kyara_utils.runs.errors import KyaraError
 
 @dataclass(frozen=True)
 class Model:
-    """One model behind an OpenAI-compatible server, ours (`gguf`) or somebody's (`base_url`).
+    """One model behind an OpenAI-compatible server, ours (`package`, `gguf`) or somebody's (`base_url`).
 
+    base_url: one address, or a list of replicas of the same model; model: its name there.
+    key_env: the environment variable that holds the key.
     dialect: `chat` lets the server apply the model's template, `plain` renders few-shot text for a base model.
+    engine: whose extra fields the server takes: openai (none), vllm, sglang or llamacpp.
     system: said first to a chat model when the messages bring no system turn of their own.
-    parallel: requests under way at once; context: tokens per request (embedded servers only).
+    system_role: false folds a system turn into the first user turn, for templates without one (Gemma 2).
+    omit: body fields that this server refuses, e.g. [seed].
+    parallel: most requests under way at once; timeout: seconds for one of them.
+    rpm, tpm: the provider's requests and tokens per minute, 0 for unlimited.
+    price_in, price_out: USD per million prompt and completion tokens.
+    batch: write calls as OpenAI batch files and read their results, instead of asking one by one.
+    port, context: embedded servers only; context in tokens per request, prompt and answer together.
     """
 
     name: str
-    base_url: str = ""
+    base_url: str | list[str] = ""
     model: str = ""
     key_env: str = ""
     dialect: str = "chat"
+    engine: str = "openai"
     system: str = ""
+    system_role: bool = True
+    omit: tuple[str, ...] | list[str] = ()
     package: str = ""
     gguf: str = ""
     port: int = 0
     parallel: int = 8
     context: int = 2048
+    timeout: float = 600.0
+    rpm: float = 0.0
+    tpm: float = 0.0
+    price_in: float = 0.0
+    price_out: float = 0.0
+    batch: bool = False
 
     @property
     def embedded(self) -> bool:
         """Whether this process serves the model itself."""
         return bool(self.package or self.gguf)
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of its replicas, without a slash at the end."""
+        given = [self.base_url] if isinstance(self.base_url, str) else self.base_url
+        return [url.rstrip("/") for url in given if url]
+
+    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Price in USD."""
+        return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 
 def load_models(root: Path | None = None) -> dict[str, Model]:

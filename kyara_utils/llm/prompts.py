@@ -15,7 +15,8 @@
     ...
 
 Each turn is a Jinja template of its own, split off before rendering, so a document that contains `=== user` or
-`{{ x }}` stays text. A missing input is an error.
+`{{ x }}` stays text. A missing input is an error. `schema` in the front matter constrains the answer; an English
+version of `question.md` is `question.en.md`, with the same inputs.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ ROLES = ("system", "user", "assistant")
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """A prompt file: its front matter and its turns as templates."""
 
@@ -43,6 +44,7 @@ class Prompt:
     inputs: tuple[str, ...]
     turns: tuple[tuple[str, jinja2.Template], ...]
     stop: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -57,17 +59,18 @@ class Prompt:
 
 
 @lru_cache
-def load_prompt(name: str) -> Prompt:
-    """Load `room/prompt` from `kyara_utils/<room>/prompts/<prompt>.md`."""
+def load_prompt(name: str, language: str = "zh-Hant") -> Prompt:
+    """Load `room/prompt` from `kyara_utils/<room>/prompts/<prompt>.md`, or its version in another language."""
     room, _, file = name.partition("/")
-    path = Path(__file__).parents[1] / room / "prompts" / f"{file}.md"
+    suffix = "" if language == "zh-Hant" else f".{language}"
+    path = Path(__file__).parents[1] / room / "prompts" / f"{file}{suffix}.md"
     if not path.is_file():
         raise KyaraError(f"no prompt {name} ({path}); see the files beside it")
     _, front, body = path.read_text(encoding="utf-8").split("---\n", 2)
     head = yaml.safe_load(front)
     return Prompt(
         f"{room}/{head['id']}", head["version"], head["language"], tuple(head["inputs"]),
-        tuple(_turns(body, path)), tuple(head.get("stop", ())),
+        tuple(_turns(body, path)), tuple(head.get("stop", ())), head.get("schema"),
     )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ def judge_pairs(client: Client, pairs: list[Pair], mode: str = "text", tie_margi
     orders = [prompt.messages(prompt=p.prompt, answer=p.first, prediction=p.second) for p in pairs]
     orders += [prompt.messages(prompt=p.prompt, answer=p.second, prediction=p.first) for p in pairs]
     if mode == "text":
-        responses = client.ask([Request(messages, max_tokens=1024) for messages in orders], label="judge")
+        requests = [Request(messages, max_tokens=1024) for messages in orders]
+        responses = client.ask(requests, label="judge", check=verdict_problem)
         tags = [read_verdict(response.text) for response in responses]
         margins: list[float | None] = [None] * len(tags)
     else:
@@ -68,6 +69,11 @@ def judge_pairs(client: Client, pairs: list[Pair], mode: str = "text", tie_margi
         _verdict(pair, tags[i], tags[half + i], margins[i], margins[half + i], responses[i], responses[half + i])
         for i, pair in enumerate(pairs)
     ]
+
+
+def verdict_problem(text: str) -> str:
+    """What is wrong with a judge's answer, for a second try; "" when it holds a verdict."""
+    return "" if VERDICT.search(text) else "no verdict [[A]], [[B]] or [[C]]"
 
 
 def judge_known(

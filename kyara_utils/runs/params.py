@@ -53,7 +53,8 @@ def declared(notebook_path: Path) -> dict[str, Parameter]:
     found = {}
     for node in ast.parse(cells[0]["source"]).body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.annotation, ast.Name):
-            raise KyaraError(f"{notebook_path}: line {node.lineno} of the parameters cell is not `name: type = literal`")
+            where = f"{notebook_path}: line {node.lineno} of the parameters cell"
+            raise KyaraError(f"{where} is not `name: type = literal`")
         name, kind = node.target.id, node.annotation.id
         help_text = lines[node.end_lineno - 1].partition("#")[2].strip()
         found[name] = Parameter(name, kind, ast.literal_eval(node.value), help_text)

@@ -70,7 +70,9 @@ def run(
             print(f"{name:<24} fresh, skipped")
             continue
         print(f"{name:<24} {'would run' if dry_run else 'runs'}: {reason}{_last_cost(root, recipe, name)}", flush=True)
-        if not dry_run:
+        if dry_run:
+            _print_estimate(root, recipe, chain[name], values[name])
+        else:
             execute(root, recipe, chain[name], values[name])
         ran.add(name)
     return len(ran)
@@ -95,7 +97,19 @@ def _last_cost(root: Path, recipe: str, name: str) -> str:
     calls = (done or {}).get("llm", {})
     if not calls:
         return ""
-    return f" (last time {calls['calls']} calls, {calls['prompt_tokens'] + calls['completion_tokens']:,} tokens)"
+    cost = f", ${calls['cost']:.2f}" if calls.get("cost") else ""
+    return f" (last time {calls['calls']} calls, {calls['prompt_tokens'] + calls['completion_tokens']:,} tokens{cost})"
+
+
+def _print_estimate(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -> None:
+    from kyara_utils.llm.plan import estimate, planned_calls
+
+    def rows_of(name: str, output: str) -> int | None:
+        done = manifest.read(steps.step_dir(root, recipe, params.match_step(name, list(steps.load_steps(root)))))
+        return done["outputs"][output]["rows"] if done else None
+
+    for line in estimate(planned_calls(list(step.calls), values, rows_of)) if step.calls else []:
+        print(f"{'':<24} {line}")
 
 
 def execute(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -> Path:
@@ -117,7 +131,8 @@ def execute(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -
         except RuntimeError as error:  # nbclient's DeadKernelError: killed, most often for memory
             line.show("kernel died")
             raise KyaraError(
-                f"{step.name}: the kernel died ({error}); most often memory: lower the step's batch or row counts\n{executed}"
+                f"{step.name}: the kernel died ({error}); most often memory: "
+                f"lower the step's batch or row counts\n{executed}"
             ) from None
         if manifest.read(done) is None:
             line.show("no manifest")

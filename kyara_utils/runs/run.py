@@ -1,6 +1,6 @@
 """`run = start("05_sft", globals())` … `run.finish(outputs, metrics)`: what every notebook begins and ends with.
 
-The notebook itself writes the manifest, so the runner, a plain `papermill` call and "Run all" in Jupyter leave the same.
+The notebook itself writes the manifest, so the runner, plain `papermill` and "Run all" in Jupyter leave the same.
 """
 
 import fcntl
@@ -87,7 +87,8 @@ class Run:
         """Print recipe, versions, device and dtype with the reason."""
         device, dtype, reason = device_and_dtype()
         found = versions()
-        shown = ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "transformers", "trl") if name in found)
+        names = ("python", "torch", "transformers", "trl")
+        shown = ", ".join(f"{name} {found[name]}" for name in names if name in found)
         print(f"{self.step.name} · recipe {self.recipe} · {shown}")
         print(f"device {device}, dtype {dtype}: {reason}")
 

@@ -16,13 +16,15 @@ class Step:
     """One notebook of the chain.
 
     needs: steps whose outputs it reads; uses: rooms and files whose code decides its result;
-    folders: parameters that name a user's folder, whose state belongs to the key.
+    folders: parameters that name a user's folder, whose state belongs to the key; calls: what it asks of LLMs, for
+    `--dry-run` (see kyara_utils/llm/plan.py).
     """
 
     name: str
     needs: tuple[str, ...]
     uses: tuple[str, ...]
     folders: tuple[str, ...]
+    calls: tuple[dict[str, Any], ...] = ()
 
 
 def load_steps(root: Path) -> dict[str, Step]:
@@ -30,7 +32,7 @@ def load_steps(root: Path) -> dict[str, Step]:
     content = yaml.safe_load((root / "params" / "pipeline.yaml").read_text(encoding="utf-8"))
     steps: dict[str, Step] = {}
     for name, fields in content["steps"].items():
-        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders")))
+        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders", "calls")))
         if missing := [need for need in step.needs if need not in steps]:
             raise KyaraError(f"params/pipeline.yaml: {name} needs {missing[0]}, which does not come before it")
         steps[name] = step

@@ -61,8 +61,9 @@ def machine() -> dict[str, Any]:
     """Cores, memory, Python, and the load when asked: a busy machine shows."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cores": len(os.sched_getaffinity(0)), "memory_gb": round(pages / 2**30), "system": platform.platform(terse=True),
-        "python": platform.python_version(), "load_1min": round(os.getloadavg()[0], 2),
+        "cores": len(os.sched_getaffinity(0)), "memory_gb": round(pages / 2**30),
+        "system": platform.platform(terse=True), "python": platform.python_version(),
+        "load_1min": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 
 

@@ -1,0 +1,170 @@
+"""Every call, durable the moment it is answered and keyed by its whole request: nothing is paid for twice.
+
+SQLite in WAL mode with group commit: answers that arrive within milliseconds share one transaction, which is what
+makes thousands of durable answers a second possible. A commit survives `kill -9`; after a power cut the last ones
+may be asked again. Failures are kept apart and never serve as answers.
+"""
+
+import asyncio
+import hashlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from kyara_utils.runs.errors import KyaraError
+
+VERSION = 2  # of the layout and of the keys; a file of another version is refused, never misread
+GROUP_SECONDS = 0.003  # answers that arrive within this time are committed together
+COLUMNS = "key, model, request, response, prompt_tokens, completion_tokens, seconds, attempts, created"
+LAYOUT = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, response TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL, attempts INTEGER NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
+    attempts INTEGER NOT NULL, created REAL NOT NULL, PRIMARY KEY (key, error)
+);
+"""
+
+
+class Call(NamedTuple):
+    """A row of `calls`: request and response are JSON as sent and as received; seconds of the last attempt."""
+
+    key: str
+    model: str
+    request: str
+    response: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    attempts: int
+    created: float
+
+
+def call_key(identity: str, path: str, body: bytes, sample: int = 0, seed: int = 0) -> str:
+    """Hash of what decides a response: endpoint and model, path, the whole rendered body, seed, the sample's number."""
+    digest = hashlib.blake2b(digest_size=10)
+    for part in (identity.encode(), path.encode(), body, b"%d %d" % (sample, seed)):
+        digest.update(b"%d:" % len(part))  # lengths first, so that no two requests run together to the same bytes
+        digest.update(part)
+    return "call_" + digest.hexdigest()
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came of a body: the raw answer and its JSON, or the last error; `seconds` of the last attempt."""
+
+    raw: bytes = b""
+    parsed: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+def call_of(key: str, model: str, body: bytes, reply: Reply) -> Call:
+    """Make the row of an answered call; token counts come from the `usage` of its body."""
+    usage = reply.parsed.get("usage") or {}
+    return Call(
+        key, model, body.decode(), reply.raw.decode("utf-8", "replace"), usage.get("prompt_tokens") or 0,
+        usage.get("completion_tokens") or 0, round(reply.seconds, 4), reply.attempts, round(time.time(), 3),
+    )  # fmt: skip
+
+
+class Ledger:
+    """The file of calls. One process writes at a time for long; readers never wait."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._group: list[tuple[Call, asyncio.Future]] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+            if tables and version != VERSION:
+                raise KyaraError(f"{self.path} is a ledger of version {version}, not {VERSION}; move it away and rerun")
+            self._db.executescript(LAYOUT + f"PRAGMA user_version={VERSION};")
+        except (sqlite3.Error, OSError) as error:
+            raise KyaraError(
+                f"the call ledger {self.path} cannot be opened ({error}); free the disk, or move the file away"
+            ) from error
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the raw response of a call, or None."""
+        with self._lock:
+            found = self._db.execute("SELECT response FROM calls WHERE key = ?", (key,)).fetchone()
+        return orjson.loads(found[0]) if found else None
+
+    def put(self, call: Call) -> asyncio.Future:
+        """Add a call from a running loop; the future is done when the call is safe. Raises `KyaraError` through it."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if not self._group:
+            loop.call_later(GROUP_SECONDS, self._commit_group)
+        self._group.append((call, future))
+        return future
+
+    def _commit_group(self) -> None:
+        group, self._group = self._group, []
+        try:
+            self.add(call for call, _ in group)
+        except KyaraError as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for _, future in group:
+            if not future.done():
+                future.set_result(None)
+
+    def add(self, calls: Iterable[Call]) -> None:
+        """Store calls in one transaction; one that is there already stays as it is."""
+        places = ",".join("?" * len(Call._fields))
+        self._write(f"INSERT OR IGNORE INTO calls ({COLUMNS}) VALUES ({places})", calls)
+
+    def fail(self, key: str, model: str, body: bytes, error: str, attempts: int) -> None:
+        """Record a call that failed for good; the next run asks it again."""
+        row = (key, model, body.decode(), error, attempts, round(time.time(), 3))
+        self._write("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?)", [row])
+
+    def _write(self, statement: str, rows: Iterable[tuple]) -> None:
+        try:
+            with self._lock, self._db:
+                self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise KyaraError(f"cannot store a call in {self.path} ({error}); free the disk, then rerun") from error
+
+    def calls(self) -> Iterator[Call]:
+        """All calls in the order of their keys, so that an export is the same whatever the order of arrival."""
+        for row in self._db.execute(f"SELECT {COLUMNS} FROM calls ORDER BY key"):
+            yield Call(*row)
+
+    def totals(self) -> list[dict[str, Any]]:
+        """Per model: calls, prompt_tokens, completion_tokens, seconds, failures."""
+        sums = "COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(seconds)"
+        found = self._db.execute(f"SELECT model, {sums} FROM calls GROUP BY model ORDER BY model").fetchall()
+        failed = dict(self._db.execute("SELECT model, COUNT(*) FROM failures GROUP BY model"))
+        names = ("model", "calls", "prompt_tokens", "completion_tokens", "seconds")
+        rows = [dict(zip(names, row, strict=True)) | {"failures": failed.pop(row[0], 0)} for row in found]
+        return rows + [dict.fromkeys(names, 0) | {"model": model, "failures": n} for model, n in failed.items()]
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
+
+    def close(self) -> None:
+        """Commit what waits and close the file."""
+        if self._group:
+            self._commit_group()
+        self._db.close()
