@@ -103,5 +103,5 @@ def _endpoints() -> list[Finding]:
         if model.key_env:
             there = bool(os.environ.get(model.key_env))
             mend = "" if there else f"export {model.key_env}=… to use it"
-            findings.append(Finding(model.name, model.base_url, mend, needed=False))
+            findings.append(Finding(model.name, ", ".join(model.urls), mend, needed=False))
     return findings

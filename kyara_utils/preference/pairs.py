@@ -9,6 +9,7 @@ import random
 from itertools import combinations
 from typing import Any
 
+from kyara_utils.llm import load_prompt
 from kyara_utils.preference.judge import Pair, Verdict
 from kyara_utils.runs import answer, content_id, question, reject
 
@@ -51,9 +52,9 @@ def _usable(answers: list[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def rlaif_preferences(
-    pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], judge: str
+    pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], judge: str, parents: dict[str, list[str]]
 ) -> tuple[list[Row], list[Row]]:
-    """Keep the pairs whose verdict is the same in both orders.
+    """Keep the pairs whose verdict is the same in both orders; `parents` names the rows that each prompt comes from.
 
     Rejects: inconsistent, tie, unscored, and chosen_truncated, since a preferred answer that the token limit cut
     would teach the model to run on.
@@ -67,21 +68,14 @@ def rlaif_preferences(
             row = {"id": pair.id, "prompt": pair.prompt, "first": one, "second": two, "verdict": verdict.as_dict()}
             rejects.append(reject(STEP, rule, row))
             continue
-        note = {"judge": judge, **verdict.as_dict()}
+        note = {"judge": judge, "prompt": load_prompt("preference/judge").name, **verdict.as_dict()}
         calls = [chosen["call_id"], rejected["call_id"], *verdict.call_ids]
         kept.append(
             preference(
-                pair.prompt,
-                chosen["text"],
-                rejected["text"],
-                "rlaif",
-                chosen["model"],
-                rejected["model"],
-                note,
-                [],
-                calls,
+                pair.prompt, chosen["text"], rejected["text"], "rlaif", chosen["model"], rejected["model"], note,
+                parents.get(pair.prompt, []), calls,
             )
-        )
+        )  # fmt: skip
     return kept, rejects
 
 
@@ -100,17 +94,10 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
             continue
         kept.append(
             preference(
-                question(row),
-                gold,
-                sample["text"],
-                "spin",
-                "reference",
-                sample["model"],
-                {},
-                [row["id"]],
+                question(row), gold, sample["text"], "spin", "reference", sample["model"], {}, [row["id"]],
                 [sample["call_id"]],
             )
-        )
+        )  # fmt: skip
     return kept, rejects
 
 

@@ -5,17 +5,16 @@ and knows no other room: `meta`, `verdicts` and a reject's `row` are JSON, taken
 """
 
 import argparse
-import json
 import os
-import sqlite3
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs import manifest
+from kyara_utils.runs.calls import parsed, read_calls
 from kyara_utils.runs.env import find_root, runs_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
@@ -98,15 +97,8 @@ def _rows(path: Path, column: str, test: Callable[[Any], Any]) -> list[Row]:
 
 
 def _decoded(row: Row) -> Row:
-    row = {name: _parsed(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+    row = {name: parsed(value) if name in JSON_COLUMNS else value for name, value in row.items()}
     return row | {"row": _decoded(row["row"])} if isinstance(row.get("row"), dict) else row
-
-
-def _parsed(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):  # damaged, or nested beyond sense: shown as it stands
-        return value
 
 
 def _find(tables: list[Path], ids: Iterable[str]) -> dict[str, list[Row]]:
@@ -245,36 +237,6 @@ def _readers(done: dict[str, Row | None], node: Row, children: list[Row]) -> lis
             if read:
                 current = output in (read, None)
                 found.append({"step": step, "source": place["step"], "table": place["table"], "current": current})
-    return found
-
-
-def read_calls(store: Path, ids: list[str]) -> tuple[dict[str, Row], str]:
-    """Return ({call id: columns of its row, JSON parsed}, "" or why the calls are not at hand); read-only.
-
-    A call that only failed has the columns of the table `failures`, where the store keeps one.
-    """
-    if not store.is_file():
-        return {}, f"there is no {store}"
-    note = ""
-    for mode in ("mode=ro", "immutable=1"):  # a store on a read-only disk cannot take the lock that mode=ro wants
-        try:
-            with closing(sqlite3.connect(f"{store.resolve().as_uri()}?{mode}", uri=True, timeout=10)) as db:
-                db.text_factory = lambda text: text.decode("utf-8", "replace")
-                return _select(db, "failures", ids) | _select(db, "calls", ids), ""
-        except sqlite3.Error as error:
-            note = f"{store} cannot be read ({error})"
-    return {}, note
-
-
-def _select(db: sqlite3.Connection, table: str, ids: list[str]) -> dict[str, Row]:
-    names = [column[1] for column in db.execute(f"PRAGMA table_info({table})")]
-    found = {}
-    for start in range(0, len(ids) if "key" in names else 0, 500):
-        part = ids[start : start + 500]
-        marks = ",".join("?" * len(part))
-        for values in db.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", part):
-            row = dict(zip(names, values, strict=True))
-            found[row["key"]] = row | {name: _parsed(row[name]) for name in ("request", "response") if name in row}
     return found
 
 
