@@ -1,7 +1,7 @@
 # make smoke · make test · make lint · make bench NAME=x      each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHES := chunking engine index retrieval tmmlu
+BENCHES := chunking engine index packing retrieval tmmlu training
 INPUTS := pyproject.toml constraints.txt models.txt
 
 .PHONY: smoke test lint bench clean

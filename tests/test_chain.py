@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from kyara_utils.llm.plan import planned_calls
+from kyara_utils.llm.replay import export_calls, import_calls
+from kyara_utils.report.collect import FIGURES
 from kyara_utils.runs import read_rows
 from kyara_utils.runs.steps import load_steps
 
@@ -51,7 +55,7 @@ def environment(runs: Path) -> dict[str, str]:
 
 def call(runs: Path, *extra: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(*extra), cwd=ROOT, env=environment(runs), capture_output=True, text=True, timeout=1000
+        command(*extra), cwd=ROOT, env=environment(runs), capture_output=True, text=True, timeout=2400
     )
 
 
@@ -67,7 +71,7 @@ def stored_calls(runs: Path) -> int:
         return db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
 
 
-def wait_for_calls(runs: Path, process: subprocess.Popen, n: int, seconds: int = 300) -> None:
+def wait_for_calls(runs: Path, process: subprocess.Popen, n: int, seconds: int = 900) -> None:
     until = time.time() + seconds
     while time.time() < until and process.poll() is None:
         try:
@@ -118,7 +122,38 @@ def test_the_whole_chain(runs):
     sft = manifest(runs, "05_sft")["metrics"]
     assert sft["held_out_sft_base"] < sft["held_out_base"]
     assert 0 <= manifest(runs, "07_dpo")["metrics"]["reward_accuracy"] <= 1
-    assert len(list((runs / "smoke/09_plots/figures").glob("*.png"))) == 15
+    assert len(list((runs / "smoke/09_plots/figures").glob("*.png"))) == len(FIGURES)
+
+
+def test_no_step_asks_more_than_was_planned(runs):
+    """The price shown before a run is a promise: at most so many calls."""
+    for name, step in load_steps(ROOT).items():
+        done = manifest(runs, name)
+        rows = {number: manifest(runs, number)["outputs"] for number in load_steps(ROOT) if number < name}
+
+        def rows_of(number: str, output: str, rows=rows) -> int:
+            return next(found[output]["rows"] for key, found in rows.items() if key.startswith(number))
+
+        planned = planned_calls(list(step.calls), done["key"]["params"], rows_of)
+        if planned:
+            asked = done["llm"]["calls"] + done["llm"]["stored"] - done["llm"]["reasked"]
+            assert 0 < asked <= sum(item.calls for item in planned), (name, asked, planned)
+
+
+def test_a_shipped_ledger_replays_a_step_without_a_model(runs, tmp_path):
+    """A reader without key, model or patience gets the same rows: the ledger is all that 02 needs beside 01's files."""
+    shipped = tmp_path / "calls.parquet"
+    assert export_calls(runs / "smoke/calls.sqlite", shipped) > 10
+    shutil.copytree(runs / "smoke/01_corpus_indexing", tmp_path / "runs/smoke/01_corpus_indexing")
+    import_calls(shipped, tmp_path / "runs/smoke/calls.sqlite")
+    done = subprocess.run(
+        command("--only", "02"), cwd=ROOT, capture_output=True, text=True, timeout=600,
+        env=environment(tmp_path / "runs") | {"KYARA_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again, first = manifest(tmp_path / "runs", "02_rag_sft_synthesis"), manifest(runs, "02_rag_sft_synthesis")
+    assert again["llm"]["calls"] == 0 and again["outputs"] == first["outputs"]
+    assert not (tmp_path / "cache/models").exists(), "a model was made though nothing had to be asked"
 
 
 def test_the_second_run_runs_nothing(runs):

@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 
 from kyara_utils.llm import Client, Model, Request, add_usage, load_prompt, score
-from kyara_utils.llm.protocol import Response, read_response
 from kyara_utils.llm.embedded import EmbeddedServer
+from kyara_utils.llm.ledger import Ledger, call_key
 from kyara_utils.llm.models import find_model, load_models
 from kyara_utils.llm.prompts import plain_text
-from kyara_utils.llm.ledger import Ledger, call_key
+from kyara_utils.llm.protocol import Response, read_response
 from kyara_utils.runs import KyaraError
 
 
@@ -171,19 +171,35 @@ def test_missing_input_of_a_prompt_is_an_error():
         load_prompt("synthesis/digest").messages(document="x")
 
 
+class Shown(tuple):
+    """A document as any prompt may take it: a pair of title and text, or something with id, title and text."""
+
+    id = title = text = "<documents>"
+
+
 def test_every_prompt_renders_and_states_its_inputs():
     """A prompt whose front matter lies fails in the middle of a paid run."""
     from kyara_utils.llm.run_vocabulary import PACKAGE
 
+    lists = {"documents": [Shown(("<documents>", "<documents>"))], "digests": ["<digests>"]}
     names = [f"{path.parents[1].name}/{path.stem}" for path in PACKAGE.glob("*/prompts/*.md")]
     assert len(names) >= 12
     for name in names:
         prompt = load_prompt(name)
-        messages = prompt.messages(
-            **{item: [f"<{item}>"] if item in ("digests", "documents") else f"<{item}>" for item in prompt.inputs}
-        )
+        messages = prompt.messages(**{item: lists.get(item, f"<{item}>") for item in prompt.inputs})
         assert all(f"<{item}>" in str(messages) for item in prompt.inputs), name
         assert messages[-1]["role"] == "user" and prompt.version >= 1
+
+
+def test_english_prompts_take_the_same_inputs():
+    """A language is a parameter: the stages must not know which one they speak."""
+    from kyara_utils.llm.run_vocabulary import PACKAGE
+
+    english = [path for path in PACKAGE.glob("*/prompts/*.en.md")]
+    assert len(english) >= 8
+    for path in english:
+        name = f"{path.parents[1].name}/{path.name.removesuffix('.en.md')}"
+        assert load_prompt(name, "en").inputs == load_prompt(name).inputs and load_prompt(name, "en").language == "en"
 
 
 def test_models_by_name():

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
-from kyara_utils.report.cards import dataset_card, html_report, model_card
+from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, model_card
 from kyara_utils.report.style import model_colours, save_figure
 from kyara_utils.runs.errors import KyaraError
 
@@ -86,6 +86,15 @@ TAGS = [
     {"tag": "创意写作", "rows": 10, "refined_rows": 0},
 ]
 RETRIEVAL = [interval(v, 0.05, mode=m, metric="recall@1", n=140) for m, v in (("dense", 0.62), ("hybrid", 0.71))]
+DIFFERENCES = [
+    {"benchmark": "maths", "model_a": a, "model_b": b, "n": 40, "difference": d, "low": d - 0.1, "high": d + 0.1}
+    for a, b, d in (("sft", "base", 0.2), ("dpo", "sft", -0.05))
+]
+CLAIMS = [
+    {"label": label, "model_a": "Kyara-2b-it", "model_b": "Gemma-2-2b-it", "difference": d, "se": se}
+    | {"low": d - 1.96 * (se or 0), "high": d + 1.96 * (se or 0)}
+    for label, d, se in (("MATH-L5", 4.58, 1.3), ("CRUX", 1.25, 2.08), ("undefined", 0.77, math.nan))
+]
 TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
 
 # function, rows, arguments, what the title must hold because the rows say so
@@ -123,6 +132,13 @@ FIGURES = [
     ),
     (plots_training.step_times, TIMES, {}, "The run took 2.0 min; 05_sft took 75 %"),
     (plots_eval.benchmark_scores, SCORES, {}, "dpo 45.3 % against base 25.3 % (n = 160, intervals overlap)"),
+    (plots_eval.paired_differences, DIFFERENCES, {}, "1 of 2 paired differences exclude zero"),
+    (
+        plots_eval.published_differences,
+        CLAIMS,
+        {},
+        "1 of 2 published differences to Gemma-2-2b-it, parts included, exc",
+    ),
     (plots_eval.retrieval, RETRIEVAL, {}, "hybrid has the best recall@1: 71 % of n = 140, dense 62 %"),
     (plots_answers.pairwise, PAIRS, {}, "dpo wins 53 % and loses 19 % of 32 pairs against base"),
     (plots_answers.open_categories, CATEGORIES, {"high": 10}, "in 3 of 3 categories (mean 4.5 against 2.5)"),
@@ -281,10 +297,44 @@ def test_model_card_front_matter():
         ["a: b"],
     )
     results = head["model-index"][0]["results"]
-    assert [result["metrics"][0]["value"] for result in results] == [45.3, 40.0, 25.0]
+    metrics = [metric for result in results for metric in result["metrics"]]
+    assert [metric["value"] for metric in metrics] == [45.3, 40.0, 25.0]
+    assert metrics[0]["args"] == {"n": 160, "unscored": 0, "interval_95": [35.3, 55.3]}
     assert all("not a benchmark" in result["dataset"]["name"] for result in results)
     assert "are not benchmark scores" in card and "Gemma Terms of Use" in card
     assert "not a benchmark" not in model_card("k", "dpo", "b", [manifest()], SCORES, miniature=False)
+
+
+def test_a_benchmark_of_its_own_data_is_no_miniature():
+    """A real score filed under `miniature` is lost; a miniature filed under a real data set is a false claim."""
+    real = interval(0.5, benchmark="gsm8k", metric="accuracy", model="dpo", n=1319, unscored=4, protocol="p")
+    card = model_card("k", "dpo", "b", [manifest()], [*SCORES, real | {"dataset": "openai/gsm8k"}])
+    found = {r["dataset"]["type"]: r["dataset"]["name"] for r in front_matter(card)["model-index"][0]["results"]}
+    assert found["openai/gsm8k"] == "gsm8k" and "not a benchmark" in found["kyara-miniature/maths"]
+    assert "except where a data set is named" in card and "gsm8k (openai/gsm8k)" in card
+    figure = plots_eval.benchmark_scores([*SCORES, real | {"dataset": "openai/gsm8k"}])
+    assert "Only gsm8k are benchmark data" in heading(figure)
+
+
+def test_hub_reads_the_metadata_back():
+    """The Hub drops a model-index that its own library cannot parse, without a word."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(model_card('k: "quoted" #', "dpo", "b", [manifest()], SCORES))
+    assert card.data.model_name == 'k: "quoted" #'
+    assert [result.metric_value for result in card.data.eval_results] == [45.3, 40.0, 25.0]
+
+
+def test_card_tables_reach_the_card_and_the_report():
+    """Published figures belong beside ours, but never into the model-index as if we had measured them."""
+    rows = [{"table": "General", "score": "GSM8K|x", "published Kyara": "54.21", "ours [95 %]": "not run"}]
+    seen = [interval(0.25, part="clean", benchmark="maths", metric="strict", model="dpo", n=9, unscored=1)]
+    card = model_card("k", "dpo", "b", [manifest()], SCORES, card=rows, contamination=seen)
+    assert "| General | GSM8K\\|x | 54.21 | not run |" in card and "| clean | 25.0 | 15.0 to 35.0 | 9 | 1 |" in card
+    assert "54.21" not in card.split("---\n")[1]
+    sections = evaluation_sections(rows, [{"z": 1.5}], [])
+    assert [section["heading"] for section in sections] == ["General", "Published differences and their noise"]
+    assert "54.21" in html_report("t", sections)
 
 
 def test_cards_refuse_what_is_missing():

@@ -1,24 +1,23 @@
-"""Synthesis without a model: what counts as a question, what a solution must prove, where the books must balance."""
+"""Persona maths without a model: what counts as a problem, what a solution must prove."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from kyara_utils.llm.client import Response
-from kyara_utils.runs import sample
-from kyara_utils.synthesis import persona_maths, rag
-from kyara_utils.synthesis.drafts import is_question, problem_of
+from kyara_utils.llm import Model, Response
+from kyara_utils.synthesis import persona_maths
 from kyara_utils.synthesis.persona_maths import answer_of, calculate, problem_rule, solution_rule
 
 
 class Scripted:
-    """Stands in for a client in tests of bookkeeping alone: answers by a function of the last message."""
+    """Stands in for a client in tests of bookkeeping alone: answers by a function of the request."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, answer, dialect="plain"):
+        self.answer, self.asked = answer, []
+        self.model = Model("scripted", dialect=dialect)
 
-    def ask(self, requests, label="", progress=True):
+    def ask(self, requests, label="", **options):
+        self.asked += requests
         return [self.answer(request) for request in requests]
 
 
@@ -26,38 +25,8 @@ def text(value: str, **fields) -> Response:
     return Response(f"call_{abs(hash(value)) % 10**6}", value, "stop", **fields)
 
 
-def chunk(number: int) -> dict:
-    return {
-        "id": f"id_{number:08x}",
-        "doc_id": f"doc_{number}",
-        "title": f"題{number}",
-        "text": f"第{number}段內容。",
-        "topic": "t",
-    }
-
-
-@pytest.mark.parametrize(
-    ("question", "good"),
-    [
-        ("台灣最高的山是哪一座？", True),
-        ("玉山有多高?", True),
-        ("玉山很高。", False),
-        ("？", False),
-        ("What is it?", False),
-        ("很" * 80 + "？", False),
-    ],
-)
-def test_questions(question, good):
-    """A statement or a fragment as a question teaches the student to answer statements."""
-    assert is_question(question) is good
-
-
-def test_unusable_answers_have_a_name():
-    """A failed call must never become an empty training row."""
-    assert problem_of(Response("k", error="HTTP 500")) == "call_failed"
-    assert problem_of(Response("k", "", "stop")) == "empty"
-    assert problem_of(Response("k", "半句", "length")) == "truncated"
-    assert problem_of(text("好。")) == ""
+def last(request) -> str:
+    return request.messages[-1]["content"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +74,7 @@ def test_answers_and_problems_are_read():
     assert problem_rule("每人10公斤，車上100公斤？") == "asks_no_quantity"
 
 
-def test_solving_keeps_agreement_and_rejects_by_rule(monkeypatch):
+def test_solving_keeps_agreement_and_rejects_by_rule():
     """Rows in = rows out + rejects, and disagreement between samples is a reason of its own."""
     said = {
         "好": ["6×35=210張。答案是210。"] * 3,
@@ -124,58 +93,3 @@ def test_solving_keeps_agreement_and_rejects_by_rule(monkeypatch):
     assert [json.loads(row["meta"])["persona"] for row in rows] == ["好"]
     assert sorted(row["rule"] for row in rejects) == ["disagreement", "no_answer"]
     assert json.loads(rows[0]["meta"])["verdict_log_odds"] == pytest.approx(1.9)
-
-
-def test_questions_are_unique_and_accounted_for():
-    """The same question from two chunks would be trained on twice."""
-    client = Scripted(
-        lambda request: text("這座山有多高呢？" if "第1段" not in str(request.messages[-1]) else "不是問句")
-    )
-    drafts, rejects = rag.write_questions(client, [chunk(number) for number in range(3)])
-    assert len(drafts) == 1 and sorted(row["rule"] for row in rejects) == ["duplicate_question", "not_a_question"]
-
-
-def test_queries_that_are_not_json_are_no_queries():
-    """One malformed expansion must cost the expansion, not the row."""
-    assert rag.read_queries('{"search_query":["a","a","b",3," "]}') == ["a", "b"]
-    for bad in ("", "[]", '{"search_query":"a"}', '{"x":1}', "{"):
-        assert rag.read_queries(bad) == []
-
-
-def test_relevance_threshold_comes_from_known_irrelevant_pairs():
-    """Small models say 能 to everything; only what beats unrelated documents counts."""
-    hits = [
-        {"id": "id_1", "title": "好", "text": "相關", "score": 1.0},
-        {"id": "id_2", "title": "壞", "text": "離題", "score": 0.9},
-    ]
-    drafts = [
-        {"id": str(n), "chunk": chunk(n), "question": "問題？", "calls": [], "hits": [dict(hit) for hit in hits]}
-        for n in range(4)
-    ]
-
-    def answer(request):
-        related = "相關" in request.messages[-1]["content"]
-        return text("能", logprobs=[{"能": -0.2, "否": -3.0 if related else -0.5}])
-
-    judged, threshold = rag.judge_relevance(Scripted(answer), drafts, controls=4)
-    assert threshold == pytest.approx(0.3)
-    assert [hit["relevant"] for hit in judged[0]["hits"]] == [True, False]
-
-
-def test_retrieval_leaves_the_source_out_and_fuses():
-    """A question answered from the chunk it was made of would retrieve that chunk first, and prove nothing."""
-    index = SimpleNamespace(
-        search=lambda query, k: [
-            SimpleNamespace(chunk_id=f"id_{n:08x}", title="t", text="x")
-            for n in ((0, 1, 2) if query == "q" else (2, 0, 3))
-        ]
-    )
-    (draft,) = rag.retrieve(index, [{"chunk": chunk(0), "question": "q", "queries": ["other"]}], k=2)
-    assert [hit["id"] for hit in draft["hits"]] == ["id_00000002", "id_00000001"]
-
-
-def test_sampling_is_seeded_and_order_free():
-    """The same seed must choose the same documents whatever order they were read in."""
-    items = [{"id": str(number)} for number in range(20)]
-    assert sample(items, 5, 1) == sample(items[::-1], 5, 1) != sample(items, 5, 2)
-    assert len(sample(items, 0, 1)) == 20

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from kyara_utils.llm import packages
 from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import stage
+from kyara_utils.training import precision, stage
 from kyara_utils.training.checkpoints import PARTS, export_gguf, gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
@@ -32,11 +33,24 @@ SHAPES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """A cache of its own, so that no test reads what another run left."""
+    """A cache of its own, so that no test reads what another run left; exact comparisons need fp32 on the CPU.
+
+    One thread: products this small only wait for a second one.
+    """
+    import torch
+
     with pytest.MonkeyPatch.context() as patch:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        patch.setenv("OMP_NUM_THREADS", "1")
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("KYARA_CACHE", str(folder))
+        patch.setattr(precision, "device_and_dtype", lambda: ("cpu", "float32", "chosen by the test"))
+        patch.setattr(precision, "cpu_speeds", lambda: {"float32": 2.0, "bfloat16": 1.0})
+        precision.choose_precision.cache_clear()
         yield folder
+        precision.choose_precision.cache_clear()
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +260,7 @@ def test_dpo_starts_at_ln_2_and_learns(trained, pairs, tmp_path):
 def test_dpo_refuses_what_it_would_cut(trained, pairs, tmp_path):
     """A truncated answer is trained as if it were whole."""
     pairs[0]["chosen"][0]["content"] = "a" * 100
-    with pytest.raises(KyaraError, match="p1 has .* tokens > 64"):
+    with pytest.raises(KyaraError, match="p1: too_long, .* tokens > 64"):
         train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)
 
 
@@ -267,6 +281,7 @@ def test_real_model_from_gguf_and_back(tmp_path):
     xllamacpp = pytest.importorskip("xllamacpp")
     import torch
 
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     corpus = sorted((Path(packages.__file__).parents[1] / "data" / "corpus").glob("*/*.md"))[:3]
     texts = [path.read_text(encoding="utf-8") for path in corpus]
     gguf = trimmed_gemma(kept_ids(packages.gemma_gguf(), texts, size=16384))

@@ -1,55 +1,18 @@
-"""Which language and script a text is in, by the evidence of single characters.
+"""Which language and script a conversation is in, by the rule of `knowledge.normalise`, on its prose alone.
 
-A statistical language detector does not separate Traditional from Simplified reliably on short answers, and a
-small teacher switches script in mid-sentence. Characters that exist in one script only leave no doubt.
-
-Rule. A character is *Simplified-only* if OpenCC s2t changes it and it is not among the 5,401 frequent
-characters of Big5; *Traditional-only* if t2s changes it and it is not in GB 2312. Characters used in both
-scripts (里, 后, 台, 乾, 著) are therefore no evidence.
+A small teacher switches script in mid-sentence and pastes code, links and formulas, whose Latin letters say
+nothing about the language of the answer; they are taken out before the characters are counted.
 """
 
 import re
 import unicodedata
 from collections.abc import Collection
-from functools import lru_cache
 
-from kyara_utils.curation.text import STEP, Row, converter, prose
+from kyara_utils.curation.text import STEP, Row, prose
+from kyara_utils.knowledge.normalise import count_scripts, language, script_characters
 from kyara_utils.runs.tables import reject, turns
 
-BIG5_FREQUENT = range(0xA440, 0xC67F)
-SHARED_IN_TAIWAN = "胜担"  # 胜肽 and 担仔麵 are written so in Taiwan, although s2t would change both
-ENGLISH_MAX_HAN = 0.10  # Han / (Han + Latin words): at most this is English
-CHINESE_MIN_HAN = 0.50  # at least this is Chinese with loan words; between the two it is mixed
-HANT_MAX_SIMPLIFIED = 0.05  # Simplified-only / all one-script characters: at most this is zh-Hant
-HANS_MIN_SIMPLIFIED = 0.80  # at least this is zh-Hans; between the two it is mixed
-FOREIGN_MAX = 0.10  # letters of other scripts / all letters: more than this is mixed
-
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
-_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}(?:['’][A-Za-z]+)?")
 _NOT_PROSE = re.compile(r"https?://\S+|\\[A-Za-z]+|`[^`\n]*`|\$[^$\n]*\$")
-_LATIN_LIKE = re.compile(r"[A-Za-zÀ-ɏͰ-Ͽ\u3100-\u312f]")
-
-
-@lru_cache(maxsize=1)
-def script_characters() -> tuple[frozenset[str], frozenset[str]]:
-    """Return (Simplified-only, Traditional-only) characters, about 2,500 and 3,500 of them."""
-    han = [chr(code) for code in range(0x4E00, 0xA000)]
-    to_traditional = converter("s2t").convert("\n".join(han)).split("\n")
-    to_simplified = converter("t2s").convert("\n".join(han)).split("\n")
-    hans = {c for c, t in zip(han, to_traditional, strict=True) if t != c and not _frequent_in_big5(c)}
-    hant = {c for c, s in zip(han, to_simplified, strict=True) if s != c and not _encodes(c, "gb2312")}
-    return frozenset(hans - hant - set(SHARED_IN_TAIWAN)), frozenset(hant - hans)
-
-
-def _encodes(character: str, codec: str) -> bytes:
-    try:
-        return character.encode(codec)
-    except UnicodeEncodeError:
-        return b""
-
-
-def _frequent_in_big5(character: str) -> bool:
-    return int.from_bytes(_encodes(character, "big5"), "big") in BIG5_FREQUENT
 
 
 def simplified_characters(text: str) -> list[str]:
@@ -64,24 +27,17 @@ def language_of(text: str) -> str:
     Chinese without any one-script character (你好) is `zh-Hant`: it reads the same. A text without words is
     `mixed`. Other languages in Latin letters count as `en`; the sources of the recipe have none.
     """
-    text = unicodedata.normalize("NFKC", _NOT_PROSE.sub(" ", prose(text)))
-    han, words = len(_HAN.findall(text)), len(_WORD.findall(text))
-    letters = sum(c.isalpha() for c in text)
-    if han + words == 0 or letters - han - len(_LATIN_LIKE.findall(text)) > FOREIGN_MAX * letters:
-        return "mixed"
-    share = han / (han + words)
-    if share < CHINESE_MIN_HAN:
-        return "en" if share <= ENGLISH_MAX_HAN else "mixed"
-    return _script_of(text)
+    counts = _counts(unicodedata.normalize("NFKC", _NOT_PROSE.sub(" ", prose(text))))
+    return language(counts)[0] if _has_words(counts) else "mixed"
 
 
-def _script_of(text: str) -> str:
-    hans, hant = script_characters()
-    simplified, traditional = sum(c in hans for c in text), sum(c in hant for c in text)
-    share = simplified / (simplified + traditional) if simplified else 0.0
-    if share <= HANT_MAX_SIMPLIFIED:
-        return "zh-Hant"
-    return "zh-Hans" if share >= HANS_MIN_SIMPLIFIED else "mixed"
+def _counts(text: str) -> list[int]:
+    return count_scripts([text])[0].tolist()
+
+
+def _has_words(counts: list[int]) -> bool:
+    han, words = counts[0], counts[3]
+    return han + words > 0
 
 
 def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
@@ -92,7 +48,7 @@ def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "
     kept, rejects = [], []
     for row in rows:
         text = "\n".join(turns(row, "assistant"))
-        if not _HAN.search(text) and not _WORD.search(text):
+        if not _has_words(_counts(text)):
             text = "\n".join(m["content"] or "" for m in row["messages"])
         row = {**row, "lang": language_of(text)}
         if row["lang"] in keep:

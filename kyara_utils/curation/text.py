@@ -7,8 +7,9 @@ text after NFKC and OpenCC t2s, without white space and punctuation.
 import json
 import re
 import unicodedata
-from functools import lru_cache
 from typing import Any
+
+from kyara_utils.knowledge.normalise import converter
 
 Row = dict[str, Any]
 STEP = "04_filtering"
@@ -17,14 +18,6 @@ _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|[零〇一二兩三四五六七八九十百千萬]+|[" + re.escape(OPERATORS) + "]")
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "兩": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000}
-
-
-@lru_cache(maxsize=8)
-def converter(config: str) -> Any:
-    """Return a cached OpenCC converter; loading its dictionaries costs more than most conversions."""
-    from opencc import OpenCC
-
-    return OpenCC(config)
 
 
 def simplified(text: str) -> str:

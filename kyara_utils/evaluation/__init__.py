@@ -1,1 +1,1 @@
-"""Benchmark items, three-outcome scorers, intervals and score tables; only `running` asks a model."""
+"""Benchmarks: run on any backend, scored in three outcomes, with intervals, checked against published figures."""

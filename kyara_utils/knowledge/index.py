@@ -1,236 +1,205 @@
-"""Hybrid search over chunks: dense vectors and BM25, fused by rank, in process or on a Qdrant server.
+"""The index of a run: Qdrant's engine in process, in one folder, or a Qdrant server by URL.
 
-Fusion is done here and not in the engine, so that both engines rank alike and ties break by id.
-Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion" (SIGIR 2009), with their constant 60.
+An index is built beside its place and moved there when complete; later updates go through the engine's
+write-ahead log. So a killed process leaves the old index or the new one, and a rerun completes it.
 """
 
 import json
 import os
 import shutil
-from abc import ABC, abstractmethod
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from kyara_utils.knowledge import lexical
+from kyara_utils.knowledge import edge, lexical
 from kyara_utils.knowledge.chunking import Chunk
+from kyara_utils.knowledge.edge import Scored, Where
 from kyara_utils.knowledge.embedders import Embedder
-from kyara_utils.knowledge.records import Record, records
+from kyara_utils.knowledge.ranking import Hit, Index, Query, check_embedder
+from kyara_utils.knowledge.records import BATCH, Paths, Record, check, records
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replacing
 
+__all__ = ["EdgeIndex", "Hit", "Index", "build_index", "open_index"]
 FACTS = "kyara.json"  # written into a complete index
-RRF_K = 60
-DEPTH = 4  # candidates of each retriever for one fused hit
-MAX_TIED = 1024  # candidates after which a tie is left as the engine cut it
-Mode = Literal["hybrid", "dense", "bm25"]
-Ranking = list[tuple[float, dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A found chunk; `score` is a cosine, a BM25 score or a fused rank score, by the mode of the search."""
+def build_index(
+    target: str | Path, chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder, paths: Paths | None = None
+) -> Index:
+    """Index the chunks in a folder, or in a server's collection, "http://host:6333/collection" (default "kyara")."""
+    if not _is_url(target):
+        return EdgeIndex.build(target, chunks, vectors, embedder, paths)
+    from kyara_utils.knowledge.server import ServerIndex, connect, split_url
 
-    chunk_id: str
-    score: float
-    title: str
-    text: str
-    doc_id: str
-
-
-class Index(ABC):
-    """The search that every engine shares; an engine only ranks by one vector."""
-
-    embedder: Embedder
-
-    def search(self, text: str, k: int = 5, mode: Mode = "hybrid") -> list[Hit]:
-        """Return the `k` best chunks for a question, best first. Raises `KyaraError` on an unknown mode."""
-        if mode not in ("hybrid", "dense", "bm25"):
-            raise KyaraError(f"unknown search mode {mode!r}; use hybrid, dense or bm25")
-        if k < 1 or not text.strip():
-            return []
-        depth = k * DEPTH if mode == "hybrid" else k
-        rankings = []
-        if mode != "bm25":
-            dense = self.embedder.queries([text])[0].tolist()
-            rankings.append(settled(lambda n: self._rank_dense(dense, n), depth))
-        if mode != "dense":
-            sparse = lexical.query_vector(text)
-            rankings.append(settled(lambda n: self._rank_sparse(*sparse, n), depth) if sparse[0] else [])
-        ranked = fuse(rankings) if mode == "hybrid" else rankings[0]
-        return [Hit(score=score, **payload) for score, payload in ranked[:k]]
-
-    @abstractmethod
-    def _rank_dense(self, vector: list[float], limit: int) -> Ranking: ...
-
-    @abstractmethod
-    def _rank_sparse(self, indices: list[int], values: list[float], limit: int) -> Ranking: ...
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    url, name = split_url(str(target))
+    return ServerIndex.build(connect(url), name, chunks, vectors, embedder, paths)
 
 
-def settled(rank: Callable[[int], Ranking], limit: int) -> Ranking:
-    """Rank until the cut falls between two scores: engines cut a tie at random, a rerun would differ."""
-    wanted = limit + 1
-    while True:
-        found = rank(wanted)
-        if len(found) < wanted or found[-1][0] < found[limit - 1][0] or wanted > MAX_TIED:
-            return found[:limit]
-        wanted *= 2
+def open_index(target: str | Path, embedder: Embedder) -> Index:
+    """Open what `build_index` built at the same place."""
+    if not _is_url(target):
+        return EdgeIndex.open(target, embedder)
+    from kyara_utils.knowledge.server import ServerIndex, connect, split_url
+
+    url, name = split_url(str(target))
+    return ServerIndex.open(connect(url), name, embedder)
 
 
-def fuse(rankings: Sequence[Ranking]) -> Ranking:
-    """Sum 1 / (60 + rank) over the rankings; equal sums are ordered by chunk id."""
-    scores: dict[str, float] = {}
-    payloads: dict[str, dict[str, Any]] = {}
-    for ranking in rankings:
-        for rank, (_, payload) in enumerate(ranking, 1):
-            key = payload["chunk_id"]
-            scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
-            payloads[key] = payload
-    return [(scores[key], payloads[key]) for key in sorted(scores, key=lambda key: (-scores[key], key))]
+def _is_url(target: str | Path) -> bool:
+    return str(target).startswith(("http://", "https://"))
 
 
 class EdgeIndex(Index):
-    """Qdrant's engine in process, in one folder. One process holds it open at a time."""
+    """Qdrant's engine in process, in one folder. One process holds it open at a time.
 
-    def __init__(self, path: Path, shard, embedder: Embedder, size: int) -> None:
-        self.path, self.embedder = path, embedder
-        self._shard, self._size = shard, size
+    Up to `edge.GRAPH_ABOVE` chunks every search scans all vectors and is exact. Above, it goes through an HNSW graph
+    over int8 vectors and rescores with float32: one index answers alike each time, but of two graphs built from the
+    same chunks each may miss another neighbour in some hundreds.
+    """
+
+    def __init__(self, path: Path, shard, embedder: Embedder, facts: dict[str, Any]) -> None:
+        self.path, self.embedder, self.average = path, embedder, facts["average"]
+        self._opened, self._facts = shard, facts
 
     @classmethod
-    def build(cls, path: str | Path, chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder) -> "EdgeIndex":
-        """Index the chunks under `path`, replacing what is there only once the new index is complete."""
+    def build(
+        cls,
+        path: str | Path,
+        chunks: Sequence[Chunk],
+        vectors: np.ndarray,
+        embedder: Embedder,
+        paths: Paths | None = None,
+        graph: bool | None = None,
+    ) -> "EdgeIndex":
+        """Index the chunks under `path`, replacing what is there only once the new index is complete.
+
+        `paths` maps document ids to paths, for the filters `topic` and `path`; `graph` overrules the choice by size.
+        """
         path = Path(path)
+        check(chunks, vectors, embedder)
         _check_replaceable(path)
-        fresh = path.with_name(f"{path.name}.building-{os.getpid()}")
-        shutil.rmtree(fresh, ignore_errors=True)
-        try:
-            _fill(fresh, records(chunks, vectors, embedder), embedder.dim)
-            facts = {"embedder": embedder.name, "dim": embedder.dim, "chunks": len(chunks)}
-            (fresh / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-            shutil.rmtree(path, ignore_errors=True)
-            fresh.rename(path)
-        except OSError as error:
-            raise KyaraError(f"cannot write the index {path}: {error.strerror}; free the disk") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        average = lexical.average_length([chunk.passage() for chunk in chunks])
+        graph = len(chunks) > edge.GRAPH_ABOVE if graph is None else graph
+        facts = {"embedder": embedder.name, "dim": embedder.dim, "average": average, "graph": graph}
+        with replacing(path) as fresh:
+            _fill(fresh, records(chunks, vectors, average, paths or {}), facts, len(chunks))
         return cls.open(path, embedder)
 
     @classmethod
     def open(cls, path: str | Path, embedder: Embedder) -> "EdgeIndex":
         """Open a built index. Raises `KyaraError` if it is missing, in use, or of another embedder."""
         path = Path(path)
-        try:
-            facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise KyaraError(f"{path} holds no complete index; build it with 01_corpus_indexing") from error
+        facts = _facts(path)
         check_embedder(str(path), facts, embedder)
-        return cls(path, _load(path), embedder, facts["chunks"])
+        return cls(path, edge.load(path), embedder, facts)
+
+    @classmethod
+    def restore(cls, snapshot: str | Path, path: str | Path, embedder: Embedder) -> "EdgeIndex":
+        """Unpack a file that `snapshot` wrote to `path`, replacing the index there, and open it."""
+        path = Path(path)
+        _check_replaceable(path)
+        with replacing(path) as fresh:
+            try:
+                with tarfile.open(snapshot) as archive:
+                    archive.extractall(fresh, filter="data")
+            except (tarfile.TarError, EOFError) as error:
+                raise KyaraError(f"{snapshot} is no snapshot of an index ({error}); make one with .snapshot") from error
+            check_embedder(str(snapshot), _facts(fresh), embedder)
+        return cls.open(path, embedder)
+
+    def snapshot(self, path: str | Path) -> Path:
+        """Write the index, as it is now, to one file; the index stays open."""
+        self._do(lambda shard: shard.flush())
+        with replacing(Path(path)) as fresh, tarfile.open(fresh, "w") as archive:
+            archive.add(self.path, arcname=".")
+        return Path(path)
+
+    def optimise(self) -> None:
+        """Merge what upserts added and, above `edge.GRAPH_ABOVE` chunks, build the graph; searches work before, too."""
+        points = len(self)
+        if not self._facts["graph"] and points > edge.GRAPH_ABOVE:
+            self._do(lambda shard: shard.flush())
+            self.close()
+            self._opened = edge.load(self.path, edge.config(self.embedder.dim, graph=True, points=points))
+            self._facts |= {"graph": True}
+            with replacing(self.path / FACTS) as fresh:
+                fresh.write_text(json.dumps(self._facts), encoding="utf-8")
+        self._do(lambda shard: (shard.optimize(), shard.flush()))
 
     def __len__(self) -> int:
-        return self._size
+        from qdrant_edge import CountRequest
+
+        return self._do(lambda shard: shard.count(CountRequest()))
 
     def close(self) -> None:
         """Release the folder; closing twice does no harm."""
-        if self._shard is not None:
-            self._shard.close()
-        self._shard = None
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
 
-    def _rank_dense(self, vector: list[float], limit: int) -> Ranking:
-        return self._rank(vector, "dense", limit)
+    def _rank(self, queries: Sequence[Query], limit: int, where: Where) -> list[Scored]:
+        return self._do(lambda shard: edge.rank(shard, queries, limit, where, self._facts["graph"]))
 
-    def _rank_sparse(self, indices: list[int], values: list[float], limit: int) -> Ranking:
-        from qdrant_edge import SparseVector
+    def _payloads(self, ids: Sequence[int]) -> dict[int, dict[str, str]]:
+        return self._do(lambda shard: edge.payloads(shard, ids))
 
-        return self._rank(SparseVector(indices, values), "bm25", limit)
+    def _write(self, batches: Iterator[list[Record]]) -> None:
+        self._do(lambda shard: (edge.write(shard, batches), shard.flush()))
 
-    def _rank(self, vector, using: str, limit: int) -> Ranking:
-        from qdrant_edge import Query, QueryRequest
+    def _delete(self, where: Where, keep: Sequence[int]) -> int:
+        return self._do(lambda shard: edge.delete(shard, where, keep))
 
-        if self._shard is None:
+    def _do(self, action: Callable[[Any], Any]) -> Any:
+        if self._opened is None:
             raise KyaraError(f"the index {self.path} is closed; open it again with EdgeIndex.open")
-        query = Query.Nearest(vector, using=using)
-        return by_score(self._shard.query(QueryRequest(limit=limit, query=query, with_payload=True)))
+        return action(self._opened)
 
 
-def _load(path: Path):
-    from qdrant_edge import EdgeShard
-
+def _fill(folder: Path, batches: Iterator[list[Record]], facts: dict[str, Any], points: int) -> None:
+    shard = edge.create(folder, facts["dim"], facts["graph"], points)
     try:
-        return EdgeShard.load(str(path))
-    except Exception as error:  # the engine raises nothing more special
-        mend = "close the notebook that holds it" if _in_use(error) else "delete it and build it again"
-        raise KyaraError(f"cannot open the index {path} ({error}); {mend}") from error
+        edge.index_fields(shard)
+        edge.write(shard, batches, points // BATCH // edge.SEGMENTS + 1 if facts["graph"] else 0)
+        shard.optimize()
+        shard.flush()
+    finally:
+        shard.close()
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _in_use(error: Exception) -> bool:
-    return "WouldBlock" in str(error)
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+        return {name: facts[name] for name in ("embedder", "dim", "average", "graph")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KyaraError(f"{path} holds no complete index; build it with 01_corpus_indexing") from error
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to replace a folder that is no index, or an open index, which would write on close."""
+    """Refuse to replace a folder that is no index, or an open index; sweep up after builds that were killed."""
+    for left in path.parent.glob(f"{path.name}.*.tmp"):
+        if left.is_dir() and not _alive(left.suffixes[-2][1:]):
+            shutil.rmtree(left, ignore_errors=True)
     if not path.exists() or not any(path.iterdir()):
         return
     if not (path / FACTS).is_file():
         raise KyaraError(f"{path} holds other files; choose a new or empty folder for the index")
     try:
-        _load(path).close()
+        edge.load(path).close()
     except KyaraError as error:
-        if _in_use(error):
+        if edge.in_use(error):
             raise
 
 
-def _fill(folder: Path, batches: Iterator[list[Record]], dim: int) -> None:
-    from qdrant_edge import (
-        Distance,
-        EdgeConfig,
-        EdgeShard,
-        EdgeSparseVectorParams,
-        EdgeVectorParams,
-        Modifier,
-        Point,
-        SparseVector,
-        UpdateOperation,
-    )
-
-    dense = {"dense": EdgeVectorParams(size=dim, distance=Distance.Cosine)}
-    sparse = {"bm25": EdgeSparseVectorParams(modifier=Modifier.Idf)}
-    folder.mkdir(parents=True)
-    shard = EdgeShard.create(str(folder), EdgeConfig(vectors=dense, sparse_vectors=sparse))
+def _alive(pid: str) -> bool:
     try:
-        for batch in batches:
-            points = [
-                Point(r.id, {"dense": r.dense, "bm25": SparseVector(r.indices, r.values)}, r.payload) for r in batch
-            ]
-            shard.update(UpdateOperation.upsert_points(points))
-        shard.optimize()
-        shard.flush()
-    finally:
-        shard.close()
-
-
-def by_score(points) -> Ranking:
-    """Order by score to five digits, ties by id: the engine adds float32 in an order that varies."""
-    found = [(float(f"{point.score:.5g}"), dict(point.payload)) for point in points]
-    return sorted(found, key=lambda pair: (-pair[0], pair[1]["chunk_id"]))
-
-
-def check_embedder(where: str, facts: dict[str, Any], embedder: Embedder) -> None:
-    if (facts["embedder"], facts["dim"]) != (embedder.name, embedder.dim):
-        raise KyaraError(
-            f"{where} was built with {facts['embedder']} ({facts['dim']} dimensions), not with "
-            f"{embedder.name} ({embedder.dim}); open it with that embedder or build it again"
-        )
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,68 +1,151 @@
-"""One search form for Traditional and Simplified text, and the script of a text.
+"""One search form for Traditional and Simplified text, and the language and script of a text.
 
-臺灣的軟體 and 台湾的软件 share not one pair of characters; folded to one form they meet. Only the search
-form is folded: what is stored and shown stays as it was written.
+臺灣的軟體 and 台湾的软件 share not one pair of characters; folded to one form they meet. Only the search form
+is folded: what is stored and shown stays as it was written, unless a reader asks for `to_reading`.
+
+Script rule. A character is *Simplified-only* if OpenCC s2t changes it and it is not among the 5,401 frequent
+characters of Big5; *Traditional-only* if t2s changes it and it is not in GB 2312. Characters used in both
+scripts (里, 后, 台, 乾, 著) are therefore no evidence. A statistical detector separates the two scripts badly
+on short texts; characters that exist in one of them only leave no doubt.
 """
 
-import re
 import unicodedata
-from functools import cache
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
-LATIN_WORD = re.compile(r"[A-Za-zÀ-ÿ]{2,}")
+from kyara_utils.runs.errors import KyaraError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONVERSIONS = ("s2t", "s2tw", "s2twp", "t2s")
+BIG5_FREQUENT = range(0xA440, 0xC67F)
+SHARED_IN_TAIWAN = "胜担"  # 胜肽 and 担仔麵 are written so in Taiwan, although s2t would change both
+ENGLISH_MAX_HAN = 0.10  # Han / (Han + Latin words): at most this is English
+CHINESE_MIN_HAN = 0.50  # at least this is Chinese with loan words; between the two it is mixed
+HANT_MAX_SIMPLIFIED = 0.05  # Simplified-only / all one-script characters: at most this is zh-Hant
+HANS_MIN_SIMPLIFIED = 0.80  # at least this is zh-Hans; between the two it is mixed
+FOREIGN_MAX = 0.10  # letters of other scripts / all letters: more than this is mixed
+HAN_RANGES = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x40000))
+LATIN_RANGES = ((0x41, 0x5B), (0x61, 0x7B), (0xC0, 0x250), (0xFF21, 0xFF3B), (0xFF41, 0xFF5B))
+NEUTRAL_RANGES = ((0xAA, 0xBB), (0x370, 0x400), (0x3100, 0x3130))  # letters that Chinese prose uses: α, ㄅ
+_HAN, _HANT, _HANS, _LATIN, _FOREIGN = 1, 2, 4, 8, 16
 
 
-@cache
-def _converter(name: str):
+@lru_cache(maxsize=8)
+def converter(config: str) -> Any:
+    """Return a cached OpenCC converter; loading its dictionaries costs more than most conversions."""
     from opencc import OpenCC
 
-    return OpenCC(name)
+    return OpenCC(config)
 
 
 def search_text(text: str) -> str:
     """Fold to NFKC, lower case and Simplified characters (OpenCC t2s); for matching, never for display."""
-    return _converter("t2s").convert(unicodedata.normalize("NFKC", text)).lower()
+    return converter("t2s").convert(unicodedata.normalize("NFKC", text)).lower()
 
 
-@cache
-def _script_characters() -> tuple[frozenset[str], frozenset[str]]:
-    """Characters that prove a script: OpenCC maps them, and the other side's standard lacks them.
+def to_reading(text: str, convert: str) -> str:
+    """Convert reading text by an OpenCC table, "s2twp" for Taiwanese usage; "" leaves it as it is.
 
-    The second test drops 后, 里, 台 …, which are Simplified forms but also common Traditional characters.
+    A table that starts from Simplified is not applied to a text already in Traditional: it would make 里長 裡長.
+    Raises `KyaraError` on an unknown table.
     """
+    if convert and convert not in CONVERSIONS:
+        raise KyaraError(
+            f"convert {convert!r} is no known conversion; use one of {', '.join(CONVERSIONS)} or an empty one"
+        )
+    if not convert or (convert.startswith("s2") and script_of(text) in ("zh-Hant", "en")):
+        return text
+    return converter(convert).convert(text)
+
+
+@lru_cache(maxsize=1)
+def script_characters() -> tuple[frozenset[str], frozenset[str]]:
+    """Return (Simplified-only, Traditional-only) characters, about 2,500 and 3,500 of them."""
     han = [chr(code) for code in range(0x4E00, 0xA000)]
-    simplified = _converter("t2s").convert("\n".join(han)).split("\n")
-    traditional = _converter("s2t").convert("\n".join(han)).split("\n")
-    hant = frozenset(c for c, s in zip(han, simplified, strict=True) if c != s and not _in(c, "gb2312"))
-    hans = frozenset(c for c, t in zip(han, traditional, strict=True) if c != t and not _in(c, "big5"))
-    return hant, hans
+    to_traditional = converter("s2t").convert("\n".join(han)).split("\n")
+    to_simplified = converter("t2s").convert("\n".join(han)).split("\n")
+    hans = {c for c, t in zip(han, to_traditional, strict=True) if t != c and not _frequent_in_big5(c)}
+    hant = {c for c, s in zip(han, to_simplified, strict=True) if s != c and not _encodes(c, "gb2312")}
+    return frozenset(hans - hant - set(SHARED_IN_TAIWAN)), frozenset(hant - hans)
 
 
-def _in(character: str, encoding: str) -> bool:
+def _encodes(character: str, codec: str) -> bytes:
     try:
-        character.encode(encoding)
+        return character.encode(codec)
     except UnicodeEncodeError:
-        return False
-    return True
+        return b""
+
+
+def _frequent_in_big5(character: str) -> bool:
+    return int.from_bytes(_encodes(character, "big5"), "big") in BIG5_FREQUENT
+
+
+@lru_cache(maxsize=1)
+def _classes() -> "np.ndarray":
+    """A uint8 of class bits for every code point, so that a text is classified in one table look-up."""
+    import numpy as np
+
+    table = np.zeros(0x110000, np.uint8)
+    table[:0x20000][[chr(code).isalpha() for code in range(0x20000)]] = _FOREIGN
+    for ranges, bits in ((HAN_RANGES, _HAN), (LATIN_RANGES, _LATIN), (NEUTRAL_RANGES, 0)):
+        for start, end in ranges:
+            table[start:end] = bits
+    table[[0xD7, 0xF7]] = 0  # × and ÷ lie among the accented letters
+    for characters, bit in zip(script_characters(), (_HANS, _HANT), strict=True):
+        table[[ord(c) for c in characters]] |= bit
+    return table
+
+
+def code_points(text: str) -> "np.ndarray":
+    """Return the text's code points, uint32 [characters]; a lone surrogate is kept as its number."""
+    import numpy as np
+
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def count_scripts(texts: Sequence[str]) -> "np.ndarray":
+    """Return int64 [texts, 6]: Han, Traditional-only, Simplified-only, Latin words, foreign letters, all letters."""
+    import numpy as np
+
+    if not texts:
+        return np.zeros((0, 6), np.int64)
+    lengths = np.array([len(text) + 1 for text in texts])
+    classes = np.take(_classes(), code_points("\n".join(texts) + "\n"), mode="clip")
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    latin = classes == _LATIN
+    word = latin.copy()
+    word[1:] &= ~latin[:-1]
+    word[:-1] &= latin[1:]  # a single letter is no word
+    marks = [classes & bit != 0 for bit in (_HAN, _HANT, _HANS)] + [word, classes == _FOREIGN, classes != 0]
+    return np.stack([np.add.reduceat(mark, starts, dtype=np.int64) for mark in marks], axis=1)
+
+
+def language(counts: Sequence[int], default: str = "zh-Hant") -> tuple[str, str]:
+    """Decide (language, script) from one row of `count_scripts`.
+
+    Language is `zh-Hant`, `zh-Hans`, `en` (any language in Latin letters) or `mixed`; script is by ISO 15924:
+    Hant, Hans, Latn, Hani for Han characters that tell nothing (你好), Zyyy for a mixture or no letters at all.
+    What tells nothing gets the language `default`.
+    """
+    han, hant, hans, words, foreign, letters = counts
+    if foreign > FOREIGN_MAX * letters:
+        return "mixed", "Zyyy"
+    if not han + words:
+        return default, "Zyyy"
+    share = han / (han + words)
+    if share < CHINESE_MIN_HAN:
+        return ("en", "Latn") if share <= ENGLISH_MAX_HAN else ("mixed", "Zyyy")
+    if not hant + hans:
+        return default, "Hani"
+    simplified = hans / (hans + hant)
+    if simplified <= HANT_MAX_SIMPLIFIED:
+        return "zh-Hant", "Hant"
+    return ("zh-Hans", "Hans") if simplified >= HANS_MIN_SIMPLIFIED else ("mixed", "Zyyy")
 
 
 def script_of(text: str, default: str = "zh-Hant") -> str:
-    """Return zh-Hant, zh-Hans, en or mixed.
-
-    A Latin word weighs as two Han characters; below a tenth of Han it is "en", below a third "mixed". Among
-    Han, a minority script above a fifth of the telling characters makes it "mixed"; with no telling
-    character it is `default`, which the caller takes from the whole document.
-    """
-    han, words = HAN.findall(text), len(LATIN_WORD.findall(text))
-    if not han and not words:
-        return default
-    share = len(han) / (len(han) + 2 * words)
-    if share < 1 / 3:
-        return "en" if share < 0.1 else "mixed"
-    hant, hans = _script_characters()
-    traditional, simplified = sum(c in hant for c in han), sum(c in hans for c in han)
-    if not traditional + simplified:
-        return default
-    if min(traditional, simplified) > 0.2 * (traditional + simplified):
-        return "mixed"
-    return "zh-Hant" if traditional >= simplified else "zh-Hans"
+    """Return zh-Hant, zh-Hans, en or mixed; `default` where no character tells."""
+    return language(count_scripts([text])[0].tolist(), default)[0]

@@ -9,8 +9,13 @@ from kyara_utils.knowledge.readers import Document
 
 
 def chunk_rows(chunks: Iterable[Chunk], documents: Iterable[Document]) -> list[dict[str, Any]]:
-    """Return one row per chunk: its fields, `path` of its document, and `topic`, the first folder of that path."""
-    paths = {document.id: document.path for document in documents}
+    """Return one row per chunk: its fields, `path` of its document, and `topic`, the first folder of that path.
+
+    Equal documents share an id; the first of them counts as the source.
+    """
+    paths: dict[str, str] = {}
+    for document in documents:
+        paths.setdefault(document.id, document.path)
     rows = []
     for chunk in chunks:
         path = paths[chunk.doc_id]

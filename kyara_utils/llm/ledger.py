@@ -20,7 +20,7 @@ import orjson
 from kyara_utils.runs.errors import KyaraError
 
 VERSION = 2  # of the layout and of the keys; a file of another version is refused, never misread
-GROUP_SECONDS = 0.003  # answers that arrive within this time are committed together
+GROUP_SECONDS = 0.001  # answers that arrive within this time are committed together
 COLUMNS = "key, model, request, response, prompt_tokens, completion_tokens, seconds, attempts, created"
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS calls (

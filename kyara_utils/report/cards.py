@@ -99,21 +99,80 @@ def model_card(
     datasets: Iterable[str] = (),
     note: str = "",
     miniature: bool = True,
+    card: Iterable[Row] = (),
+    contamination: Iterable[Row] = (),
 ) -> str:
     """Markdown card of a model, with YAML front matter (base_model, model-index) for the Hub.
 
     `model` is its name in the rows of `scores` (scores.csv, all models) and `pairs` (pairwise.csv); only its
-    own finite scores enter the model-index. `miniature` marks every score as one on the bundled sets, which
-    are no benchmarks. `manifests` are those of the training steps. Raises KyaraError where the model was not
-    scored or a field is missing.
+    own finite scores enter the model-index. `miniature` marks every score without a `dataset` of its own as one on
+    the bundled sets, which are no benchmarks. `card` (card.csv) are the published tables with ours beside them,
+    `contamination` (contamination.csv) the scores of clean and seen items, of which the model's own are shown; neither
+    enters the model-index.
+    `manifests` are those of the training steps. Raises KyaraError where the model was not scored or a field is missing.
     """
     table = [row for row in scores if row["benchmark"] != "pairwise"]
     if not any(row["model"] == model for row in table):
         known = ", ".join(dict.fromkeys(str(row["model"]) for row in table)) or "none"
         raise KyaraError(f"no scores of {model} (scored: {known}); rerun 08_eval")
-    values = {"name": name, "model": model, "base_model": base_model, "manifests": manifests, "scores": table}
-    lists = {"pairs": list(pairs), "figures": list(figures), "datasets": list(datasets)}
+    head = model_metadata(name, base_model, datasets, [row for row in table if row["model"] == model], miniature)
+    values = {"name": name, "base_model": base_model, "manifests": manifests, "scores": table, "head": head}
+    seen = [row for row in contamination if row["model"] == model]
+    lists = {"pairs": list(pairs), "figures": list(figures), "card": list(card), "contamination": seen}
     return _render("model_card.md.jinja", note=note, miniature=miniature, **values, **lists)
+
+
+def model_metadata(
+    name: str, base_model: str, datasets: Iterable[str], scores: Iterable[Row], miniature: bool = True
+) -> str:
+    """The Hub's YAML metadata of a model, written by huggingface_hub itself: `model-index` from finite `scores` alone.
+
+    Each result carries n, unscored items and the 95 % interval as `args` of its metric; values are percent.
+    """
+    from huggingface_hub import ModelCardData
+
+    results = [_eval_result(row, miniature and not row.get("dataset")) for row in scores if _finite(row["value"])]
+    data = ModelCardData(
+        language=["zh", "en"], license="gemma", library_name="transformers", pipeline_tag="text-generation",
+        base_model=base_model, datasets=list(datasets) or None, model_name=name, eval_results=results or None,
+    )  # fmt: skip
+    return data.to_yaml()
+
+
+def _eval_result(row: Row, miniature: bool) -> Any:
+    from huggingface_hub import EvalResult
+
+    n, unscored = int(row["n"]), int(row["unscored"])
+    interval = [float(_share(row[end])) for end in ("low", "high") if _finite(row[end])]
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type=row.get("dataset") or ("kyara-miniature/" if miniature else "") + row["benchmark"],
+        dataset_name=row["benchmark"] + (" (miniature, not a benchmark)" if miniature else ""),
+        metric_type=str(row["metric"]),
+        metric_value=float(_share(row["value"])),
+        metric_name=f"{row['metric']}, %, n = {n}",
+        metric_args={"n": n, "unscored": unscored, "interval_95": interval},
+    )
+
+
+def evaluation_sections(
+    card: Iterable[Row], claims: Iterable[Row], sums: Iterable[Row], contamination: Iterable[Row] = ()
+) -> list[Row]:
+    """Sections for `html_report` from the tables of step 08: the card's tables one by one, the claims check, the split
+    by contamination. A table without rows has no section."""
+    rows = list(card)
+    sections = [
+        {"heading": title, "rows": [_without(row, "table") for row in rows if row["table"] == title]}
+        for title in dict.fromkeys(row["table"] for row in rows)
+    ]
+    sections.append({"heading": "Published differences and their noise", "rows": list(claims)})
+    sections.append({"heading": "Published averages from their parts", "rows": list(sums)})
+    sections.append({"heading": "Items seen in training", "rows": list(contamination)})
+    return [section for section in sections if section["rows"]]
+
+
+def _without(row: Row, column: str) -> Row:
+    return {name: value for name, value in row.items() if name != column}
 
 
 def html_report(title: str, sections: Iterable[Row], figures: Iterable[Image] = ()) -> str:

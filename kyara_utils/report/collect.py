@@ -23,6 +23,8 @@ FIGURES: dict[str, tuple[Callable, str]] = {
     "held_out": (plots_training.held_out, "held_out"),
     "dpo_curve": (plots_training.dpo_curve, "dpo_curve"),
     "scores": (plots_eval.benchmark_scores, "scores"),
+    "paired_differences": (plots_eval.paired_differences, "differences"),
+    "published_differences": (plots_eval.published_differences, "claims"),
     "pairwise": (plots_answers.pairwise, "pairwise"),
     "open_categories": (plots_answers.open_categories, "open_categories"),
     "step_times": (plots_training.step_times, "steps"),

@@ -20,6 +20,7 @@ from kyara_utils.report.style import (
     figure_of,
     model_colours,
     names,
+    numbers,
     part_colours,
     percent,
     short,
@@ -71,8 +72,8 @@ def _overlap(a: Row, b: Row) -> str:
 def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
     """Rows of scores.csv → one panel per benchmark (`pairwise` has its own figure), bars by model.
 
-    `miniature` adds the warning that belongs under the bundled sets; a line marks chance level where it is
-    known.
+    `miniature` adds the warning that belongs under the bundled sets (rows without a `dataset`); a line marks chance
+    level where it is known.
     """
     rows = [row for row, benchmark in zip(rows, names(rows, "benchmark"), strict=True) if benchmark != "pairwise"]
     by: dict[str, list[Row]] = {}
@@ -100,8 +101,15 @@ def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
         loc="outside lower center",
         ncols=max(len(colours), 1),
     )
-    title(figure, _score_finding(rows), f"{MINIATURE} {WHISKERS}" if miniature else WHISKERS)
+    title(figure, _score_finding(rows), f"{_warning(rows, miniature)} {WHISKERS}".strip())
     return figure
+
+
+def _warning(rows: list[Row], miniature: bool) -> str:
+    real = ", ".join(dict.fromkeys(str(row["benchmark"]) for row in rows if row.get("dataset")))
+    if not miniature:
+        return ""
+    return f"Only {real} are benchmark data; the rest are miniature sets." if real else MINIATURE
 
 
 def _pack(by: dict[str, list[Row]], most: int = 6) -> list[list[str]]:
@@ -154,3 +162,63 @@ def retrieval(rows: list[Row]) -> Figure:
     others = "".join(f", {mode} {percent(other['value'])}" for (_, mode), other in ranked[1:])
     title(figure, f"{best} has the best {metric}: {percent(cell['value'])} of n = {cell.get('n', '?')}{others}")
     return figure
+
+
+@figure_of
+def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
+    """Rows of differences.csv {benchmark, metric (optional), model_a, model_b, n, difference, low, high} → dot and 95 %
+    interval each, in points of 100, with a line at no difference; `miniature` as in `benchmark_scores`."""
+    values = {column: 100 * numbers(rows, column) for column in ("difference", "low", "high")}
+    labels = [
+        f"{short(' '.join((benchmark.replace('_', ' '), row.get('metric') or '')), 30)}: {a} − {b}, n = {n}"
+        for row, benchmark, a, b, n in zip(
+            rows, *(names(rows, column) for column in ("benchmark", "model_a", "model_b", "n")), strict=True
+        )
+    ]
+    colours = model_colours(names(rows, "model_a"))
+    figure = _forest(labels, values, [colours[name] for name in names(rows, "model_a")])
+    figure.axes[0].set_xlabel("difference of the shares right, in points")
+    title(figure, _apart(values, "paired differences"), _warning(rows, miniature))
+    return figure
+
+
+@figure_of
+def published_differences(rows: list[Row]) -> Figure:
+    """Rows of claims.csv {label, model_a, model_b, difference, low, high, se} → dot and 95 % interval each, in standard
+    errors, since points of an exam and of a judge share no scale. Scores without a known error are left out."""
+    error = numbers(rows, "se")
+    known = [row for row, one in zip(rows, error, strict=True) if one > 0]
+    values = {column: numbers(known, column) / error[error > 0] for column in ("difference", "low", "high")}
+    labels = [f"{short(row['label'], 40)} {_script(row['model_a'])}".strip() for row in known]
+    figure = _forest(labels, values, [INK] * len(known))
+    figure.axes[0].set_xlabel("published difference in standard errors (some assumed, see the table)")
+    what = f"published differences to {rows[0]['model_b']}, parts included,"
+    title(figure, _apart(values, what), "Kyara's model card; n and errors as in the claims check.")
+    return figure
+
+
+def _script(model: str) -> str:
+    return f"({model[-3:]})" if model.endswith(("-CHT", "-CHS")) else ""
+
+
+def _forest(labels: list[str], values: dict[str, np.ndarray], colours: list[str]) -> Figure:
+    figure, (axes,) = canvas(1.1 + 0.24 * max(len(labels), 3))
+    middle = values["difference"]
+    ends = errors(middle, values["low"], values["high"])
+    for position, (at, colour) in enumerate(zip(middle, colours, strict=True)):
+        apart = values["low"][position] > 0 or values["high"][position] < 0
+        shape = {"marker": "o", "markersize": 4, "markerfacecolor": colour if apart else "white", "color": colour}
+        axes.errorbar(at, position, xerr=ends[:, position : position + 1], linewidth=1.1, capsize=2, **shape)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _apart(values: dict[str, np.ndarray], what: str) -> str:
+    known = ~np.isnan(values["low"]) & ~np.isnan(values["high"])
+    apart = int(((values["low"] > 0) | (values["high"] < 0)).sum())
+    return f"{apart} of {int(known.sum())} {what} exclude zero (filled dots)"

@@ -74,7 +74,7 @@ def _source(root: Path, use: str) -> Path:
 
 def _state(root: Path, value: str) -> str:
     path = root / value
-    return manifest.folder_state(path) if path.exists() else "none"
+    return manifest.folder_state(path) if value and path.exists() else "none"
 
 
 def resolved(root: Path, recipe: str, step: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """Questions, retrieval-augmented answers, document prompts and persona maths: where training rows come from."""
 
+from kyara_utils.synthesis.books import STAGES, funnel_rows, rule_rows
+from kyara_utils.synthesis.cited import add_contexts, answer_cited, cited_conversations
 from kyara_utils.synthesis.documents import document_conversations
+from kyara_utils.synthesis.drafts import excerpt
+from kyara_utils.synthesis.evolve import evolve_questions
+from kyara_utils.synthesis.followups import add_rounds
 from kyara_utils.synthesis.persona_maths import solve_problems, write_problems
-from kyara_utils.synthesis.rag import (
-    answer_questions,
-    digest_documents,
-    expand_queries,
-    judge_relevance,
-    rag_conversations,
-    retrieve,
-    write_questions,
-)
+from kyara_utils.synthesis.questions import write_questions
+from kyara_utils.synthesis.rag import answer_questions, rag_conversations
+from kyara_utils.synthesis.retrieval import digest_documents, expand_queries, judge_relevance, retrieve
 
 __all__ = [
-    "answer_questions", "digest_documents", "document_conversations", "expand_queries", "judge_relevance",
-    "rag_conversations", "retrieve", "solve_problems", "write_problems", "write_questions",
+    "STAGES", "add_contexts", "add_rounds", "answer_cited", "answer_questions", "cited_conversations",
+    "digest_documents", "document_conversations", "evolve_questions", "excerpt", "expand_queries", "funnel_rows",
+    "judge_relevance", "rag_conversations", "retrieve", "rule_rows", "solve_problems", "write_problems",
+    "write_questions",
 ]  # fmt: skip

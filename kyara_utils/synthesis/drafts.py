@@ -1,19 +1,100 @@
-"""What the stages of a synthesis share: sampling, usable calls, and the conversation row at the end."""
+"""What the stages of a synthesis share: the draft that grows from stage to stage, and the conversation row at the end.
+
+A draft is a dict: `id, kind, chunk, question, calls, prompts`, and what each stage adds. A stage that ends one sets
+`stage`, `rule` and `detail`, and the draft becomes a reject row.
+"""
 
 import json
+import random
 import re
 from typing import Any
 
-from kyara_utils.llm import Response
+from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds
 from kyara_utils.runs import content_id, reject
 
 Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
+HEAT = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text
+SENTENCE_END = re.compile(r"(?<=[。！？!?])|(?<=\.)\s")
+
+
+def sentences(text: str) -> list[str]:
+    """Split text after sentence ends, Chinese or English; white space around the pieces is dropped."""
+    return [piece.strip() for piece in SENTENCE_END.split(text) if piece.strip()]
+
+
+def excerpt(chunk: Row, characters: int) -> Row:
+    """The chunk cut to whole sentences of at most `characters` in all (one at least; 0 cuts nothing)."""
+    if not characters or len(chunk["text"]) <= characters:
+        return chunk
+    kept = ""
+    for sentence in sentences(" ".join(chunk["text"].split())):
+        if kept and len(kept) + len(sentence) > characters:
+            break
+        kept += (" " if kept[-1:].isascii() and kept else "") + sentence
+    return {**chunk, "text": kept}
 
 
 def passage(chunk: Row) -> str:
     """Text of a chunk as a prompt shows it: on one line, headed by its title."""
     return f"{chunk['title']}:{' '.join(chunk['text'].split())}"
+
+
+def new_draft(chunk: Row, kind: str) -> Row:
+    """A draft of one chunk, before any call."""
+    return {
+        "id": content_id(chunk["id"], kind, prefix="draft_", n=12), "kind": kind, "chunk": chunk, "question": "",
+        "calls": [], "prompts": [], "checks": [], "stage": "", "rule": "", "detail": "",
+    }  # fmt: skip
+
+
+def share_of(drafts: list[Row], share: float, seed: int) -> list[Row]:
+    """A seeded share of the drafts, rounded, in their order."""
+    chosen = random.Random(seed).sample(range(len(drafts)), round(share * len(drafts)))
+    return [drafts[position] for position in sorted(chosen)]
+
+
+def plain(client: Client) -> bool:
+    """Whether the model is a base model, steered by worked examples alone, which writes a line and no more."""
+    return client.model.dialect == "plain"
+
+
+def examples_of(name: str, language: str) -> list[str]:
+    """Texts of the worked examples of a prompt, which must not turn up in what the model writes."""
+    turns = load_prompt(f"synthesis/{name}", language).turns
+    return [template.render() for role, template in turns[:-1] if role != "system"]
+
+
+def again(attempt: int, seed: int) -> Row:
+    """Options of a call's attempt: greedy first, then ever warmer, each with a seed and sample number of its own."""
+    return {"temperature": HEAT[min(attempt, len(HEAT) - 1)], "seed": seed + attempt, "sample": attempt}
+
+
+def write(client: Client, name: str, language: str, drafts: list[Row], inputs: list[Row], **options) -> list[Response]:
+    """Complete the prompt `name` once for each draft; call and prompt version are noted in the draft."""
+    prompt = load_prompt(f"synthesis/{name}", language)
+    responses = complete(client, prompt, inputs, **options)
+    note(drafts, responses, prompt.name)
+    return responses
+
+
+def verdicts(
+    client: Client, name: str, language: str, drafts: list[Row], inputs: list[Row], labels: tuple[str, str],
+    controls: list[Row],
+) -> tuple[list[Response], list[Response]]:  # fmt: skip
+    """Ask the prompt `name` for a label by log-probability; return (verdicts on the drafts, verdicts on controls)."""
+    prompt = load_prompt(f"synthesis/{name}", language)
+    responses = log_odds(client, prompt, inputs + controls, labels)
+    note(drafts, responses[: len(inputs)], prompt.name)
+    return responses[: len(inputs)], responses[len(inputs) :]
+
+
+def note(drafts: list[Row], responses: list[Response], prompt: str) -> None:
+    """Record call ids and the prompt's `name@version` in the drafts."""
+    for draft, response in zip(drafts, responses, strict=True):
+        draft["calls"] += response.call_ids
+        if prompt not in draft["prompts"]:
+            draft["prompts"].append(prompt)
 
 
 def problem_of(response: Response) -> str:
@@ -37,19 +118,48 @@ def split(drafts: list[Row], rule_of, step: str = STEP) -> tuple[list[Row], list
     return kept, rejects
 
 
-def is_question(text: str) -> bool:
-    """A question in Chinese that stands by itself: 6–60 characters, ends with a question mark, asks one thing."""
-    return 6 <= len(text) <= 60 and text.endswith(("？", "?")) and bool(re.search(r"[\u4e00-\u9fff]", text[:-1]))
+def end(draft: Row, stage: str, rule: str, detail: str = "") -> None:
+    """Note that the draft ended at `stage` by `rule`; an empty rule says that it goes on."""
+    draft |= {"stage": stage, "rule": rule, "detail": detail}
 
 
-def conversation(user: str, assistant: str, source: str, parents: list[str], call_ids: list[str], meta: Row) -> Row:
+def parted(drafts: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Drafts that go on, and reject rows of those that ended."""
+    return split(drafts, lambda draft: (draft["rule"], draft["detail"]))
+
+
+def conversation(
+    user: str, assistant: str, source: str, parents: list[str], call_ids: list[str], meta: Row, lang: str = "zh-Hant"
+) -> Row:
     """Return a conversation row of one round (DESIGN §3); its id is the hash of what was said."""
+    return rounds_row([(user, assistant)], source, parents, call_ids, meta, lang)
+
+
+def rounds_row(
+    rounds: list[tuple[str, str]], source: str, parents: list[str], call_ids: list[str], meta: Row, lang: str
+) -> Row:
+    """Return a conversation row of several rounds (user, assistant); parents are distinct, in order."""
+    said = [text for pair in rounds for text in pair]
+    roles = ("user", "assistant") * len(rounds)
     return {
-        "id": content_id(user, assistant, prefix="conv_", n=12),
-        "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}],
-        "lang": "zh-Hant",
+        "id": content_id(*said, prefix="conv_", n=12),
+        "messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)],
+        "lang": lang,
         "source": source,
-        "parents": parents,
+        "parents": list(dict.fromkeys(parents)),
         "call_ids": call_ids,
         "meta": json.dumps(meta, ensure_ascii=False, sort_keys=True),
     }
+
+
+def path_of(draft: Row, model: str) -> Row:
+    """The `meta` every kind shares: model, document, topic, prompts, evolution, hits with verdicts, checks passed."""
+    chunk = draft["chunk"]
+    meta = {
+        "kind": draft["kind"], "model": model, "document": chunk["id"], "title": chunk["title"],
+        "topic": chunk.get("topic", ""), "prompts": draft["prompts"], "checks": draft["checks"],
+    }  # fmt: skip
+    keys = ("id", "title", "score", "relevance", "relevant")
+    if "hits" in draft:
+        meta["hits"] = [{key: hit.get(key) for key in keys} for hit in draft["hits"]]
+    return meta | {key: draft[key] for key in ("queries", "digests", "evolution", "followup") if key in draft}

@@ -26,7 +26,7 @@ def prepare_conversations(rows: list[Row], tokenizer, max_length: int) -> tuple[
     """
     kept, rejects, counts = [], [], dict.fromkeys(("rows", "kept", *RULES, "system_folded"), 0)
     for row in rows:
-        rule, detail, sizes = _judge(row["messages"], tokenizer, max_length)
+        rule, detail, sizes = _judge(row.get("messages") or [], tokenizer, max_length)
         counts["rows"] += 1
         counts[rule or "kept"] += 1
         if rule:

@@ -4,21 +4,26 @@ The reference log-probabilities are computed once before training: one copy of t
 two, and the reference is certainly the model in `model_dir`. Paper: https://arxiv.org/abs/2305.18290.
 """
 
+import shutil
 import time
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.runs.env import device_and_dtype
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import reject
 from kyara_utils.training import stage as stages
+from kyara_utils.training.bases import check_tokenizer
 from kyara_utils.training.data import fingerprint
-from kyara_utils.training.templates import check_turns
+from kyara_utils.training.estimate import model_facts
+from kyara_utils.training.launch import check_world, run_job, world_size
+from kyara_utils.training.losses import WINS, check_loss, collator, loss_arguments, trainer_class
+from kyara_utils.training.memory import check_memory, used_memory
+from kyara_utils.training.methods import check_method, load_for_training, save_trained
+from kyara_utils.training.pairs import pair_ids, prepare_pairs
+from kyara_utils.training.precision import choose_precision
 
 Row = dict[str, Any]
-COLUMNS = ("prompt", "chosen", "rejected")
 REWARDS = {
     "accuracy": "rewards/accuracies", "margin": "rewards/margins",
     "chosen_reward": "rewards/chosen", "rejected_reward": "rewards/rejected",
@@ -36,97 +41,98 @@ def train_dpo(
     batch_size: int,
     gradient_accumulation: int,
     max_length: int,
-    loss_type: str = "sigmoid",
+    loss: str = "sigmoid",
+    sft_weight: float = 0.0,
     warmup_ratio: float = 0.1,
     seed: int,
+    method: str = "full",
+    backend: str = "trl",
+    processes: int = 0,
+    save_steps: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train the model in `model_dir` on preference rows and write it to `out_dir`; return `training.json`.
 
-    Each pair's prompt + answer must fit `max_length` tokens; longer ones are a `KyaraError`, since TRL would
-    cut the answers. Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin,
-    chosen_reward, rejected_reward}], final_accuracy and
-    final_margin over all training pairs after training (margin in units of beta × log-ratio), seconds,
-    device, dtype, reason. An unchanged finished stage is reused as in `train_sft`.
+    `pairs` come from `prepare_pairs`; one that it would reject is a `KyaraError`, since TRL would cut it.
+    `loss`: sigmoid, ipo, sppo_hard or sppo_soft (rows with `chosen_win`, `rejected_win`); with `sft_weight` above 0
+    that share of the chosen answer's NLL is added (RPO). `method`, `backend`, `processes`, `save_steps` as in
+    `train_sft`.
+    Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward,
+    rejected_reward}], final_accuracy and final_margin over all training pairs after training (margin in units of
+    beta × log-ratio), seconds, processes, device, dtype, reason. An unchanged finished stage is reused.
     """
+    if not pairs:
+        raise KyaraError("no preference pairs to train on; judge more pairs in the step before")
+    device, dtype, reason = choose_precision()
+    check_loss(loss, sft_weight, beta)
+    check_method(method, backend, device)
+    processes = world_size(backend, processes)
     parameters = {
         "learning_rate": learning_rate, "beta": beta, "epochs": epochs, "batch_size": batch_size,
-        "gradient_accumulation": gradient_accumulation, "max_length": max_length, "loss_type": loss_type,
-        "warmup_ratio": warmup_ratio, "seed": seed,
+        "gradient_accumulation": gradient_accumulation, "max_length": max_length, "loss": loss,
+        "sft_weight": sft_weight, "warmup_ratio": warmup_ratio, "seed": seed, "method": method, "backend": backend,
+        "dtype": dtype,
     }  # fmt: skip
-    _check_turns(pairs)
-    key = stages.stage_key("dpo", model_dir, fingerprint(pairs, *COLUMNS), parameters)
-    out_dir = Path(out_dir)
+    columns = ("prompt", "chosen", "rejected", *(WINS if loss == "sppo_soft" else ()))
+    _check_pairs(model_dir, pairs, max_length, loss)
+    data = fingerprint(pairs, *columns) + f"-{processes}"
+    key, out_dir = stages.stage_key("dpo", model_dir, data, parameters), Path(out_dir)
     if record := stages.finished(out_dir, key):
         return {**record, "reused": True}
     (out_dir / stages.RECORD).unlink(missing_ok=True)
+    memory = check_memory(model_facts(model_dir), parameters, device, processes)
+    job = {
+        "kind": "dpo", "model_dir": str(model_dir), "out_dir": str(out_dir), "parameters": parameters,
+        "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,
+    }  # fmt: skip
+    rows = [{column: pair[column] for column in columns} for pair in pairs]
     with stages.quiet():
-        measured = _train(model_dir, pairs, out_dir, parameters, progress)
+        measured = run_job(job, rows, fit, progress)
+    shutil.rmtree(job["checkpoints"], ignore_errors=True)
     record = {"key": key, "kind": "dpo", "parameters": parameters, "pairs": len(pairs), **measured}
+    record |= {"memory": memory, "device": device, "dtype": dtype, "reason": reason}
     return {**stages.finish(out_dir, record), "reused": False}
 
 
-def _check_turns(pairs: list[Row]) -> None:
-    if not pairs:
-        raise KyaraError("no preference pairs to train on; judge more pairs in the step before")
-    for pair in pairs:
-        for side in ("chosen", "rejected"):
-            problem = check_turns([*pair["prompt"], *pair[side]])
-            if problem:
-                raise KyaraError(f"preference {pair.get('id')}: {side}: {problem}; mend or drop the row")
+def _check_pairs(model_dir: Path, pairs: list[Row], max_length: int, loss: str) -> None:
+    tokenizer = stages.load_tokenizer(model_dir)
+    check_tokenizer(model_dir, tokenizer)
+    _, rejects, _ = prepare_pairs(pairs, tokenizer, max_length, loss)
+    if rejects:
+        row = rejects[0]
+        raise KyaraError(f"preference {row['id']}: {row['rule']}, {row['detail']}; drop it with prepare_pairs")
 
 
-def split_by_length(pairs: list[Row], tokenizer, max_length: int) -> tuple[list[Row], list[Row]]:
-    """Return (pairs whose prompt + answer fit `max_length` tokens on both sides, reject rows of rule `too_long`)."""
-    kept, rejects = [], []
-    for pair in pairs:
-        longest = max(_tokens(tokenizer, pair, side) for side in ("chosen", "rejected"))
-        if longest > max_length:
-            rejects.append(reject("07_dpo", "too_long", pair, f"{longest} tokens"))
-        else:
-            kept.append(pair)
-    return kept, rejects
-
-
-def _tokens(tokenizer, pair: Row, side: str) -> int:
-    return len(tokenizer.apply_chat_template([*pair["prompt"], *pair[side]], return_dict=True)["input_ids"])
-
-
-def _check_lengths(tokenizer, pairs: list[Row], max_length: int) -> None:
-    _, long = split_by_length(pairs, tokenizer, max_length)
-    if long:
-        row = long[0]
-        raise KyaraError(f"preference {row['id']} has {row['detail']} > {max_length}; drop it (split_by_length)")
-
-
-def _train(model_dir, pairs, out_dir: Path, parameters: dict[str, Any], progress: bool) -> dict[str, Any]:
-    tokenizer, model = stages.load_tokenizer(model_dir), stages.load_model(model_dir)
-    _check_lengths(tokenizer, pairs, parameters["max_length"])
+def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
+    """Train one job in this process, one of `job["processes"]`, and write the model; return what was measured."""
+    parameters, out_dir, checkpoints = job["parameters"], Path(job["out_dir"]), Path(job["checkpoints"])
+    model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
     started = time.time()
     with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
-        trainer = _trainer(model, tokenizer, pairs, parameters, out_dir)
-    stages.run_trainer(trainer, "DPO", progress)
+        trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
+    check_world(trainer.args.world_size, job["processes"])
+    stages.run_trainer(trainer, "DPO", progress, stages.last_checkpoint(checkpoints) if job["save_steps"] else None)
     trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
     final = trainer.evaluate()
     seconds = time.time() - started
-    stages.save_model(model, tokenizer, out_dir)
-    device, dtype, reason = device_and_dtype()
+    save_trained(trainer, tokenizer, Path(job["model_dir"]), out_dir, parameters["method"])
     return {
         "curve": stages.curve(trainer.state.log_history, **REWARDS),
         "final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"],
-        "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
+        "seconds": round(seconds, 1), "processes": trainer.args.world_size,
+        "peak_gb": used_memory(trainer.args.device.type),
     }  # fmt: skip
 
 
-def _trainer(model, tokenizer, pairs: list[Row], parameters: dict[str, Any], folder: Path):
+def _trainer(model, tokenizer, rows: list[Row], parameters: dict[str, Any], folder: Path, save_steps: int):
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
 
     arguments = DPOConfig(
-        **stages.common_arguments(folder, seed=parameters["seed"]),
+        **stages.common_arguments(folder, seed=parameters["seed"], dtype=parameters["dtype"], save_steps=save_steps),
+        **loss_arguments(parameters["loss"], parameters["sft_weight"]),
         learning_rate=parameters["learning_rate"],
         beta=parameters["beta"],
-        loss_type=[parameters["loss_type"]],
         num_train_epochs=parameters["epochs"],
         per_device_train_batch_size=parameters["batch_size"],
         per_device_eval_batch_size=1,  # so that the mean over batches is the mean over pairs
@@ -135,5 +141,10 @@ def _trainer(model, tokenizer, pairs: list[Row], parameters: dict[str, Any], fol
         max_length=parameters["max_length"],
         precompute_ref_log_probs=True,
     )
-    data = Dataset.from_list([{column: pair[column] for column in COLUMNS} for pair in pairs])
-    return DPOTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    wins = WINS if parameters["loss"] == "sppo_soft" else ()
+    ids = [{**pair_ids(tokenizer, row), **{name: float(row[name]) for name in wins}} for row in rows]
+    return trainer_class()(
+        model=model, args=stages.one_device(arguments), train_dataset=Dataset.from_list(ids),
+        processing_class=tokenizer,
+        data_collator=collator(tokenizer.pad_token_id),
+    )  # fmt: skip

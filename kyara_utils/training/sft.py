@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of all weights with TRL, the same on a laptop CPU and on a GPU.
+"""Supervised fine-tuning with TRL, the same on a laptop CPU, on a GPU and on several.
 
 Only the assistant's turns carry the loss, rows are packed without crossing documents, and the held-out loss
 is measured before and after on whole, unpacked rows. Two calls make Kyara's two stages: the second starts
@@ -9,13 +9,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.runs.env import device_and_dtype
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
+from kyara_utils.training.bases import check_tokenizer
 from kyara_utils.training.data import fingerprint
+from kyara_utils.training.estimate import model_facts
+from kyara_utils.training.launch import check_world, run_job, world_size
+from kyara_utils.training.memory import check_memory, used_memory
+from kyara_utils.training.methods import check_method, load_for_training, save_trained
+from kyara_utils.training.precision import choose_precision
 from kyara_utils.training.templates import encode
 
 Row = dict[str, Any]
+ALL = "all"
 
 
 def held_out_loss(model, tokenizer, rows: list[Row]) -> float:
@@ -23,19 +29,26 @@ def held_out_loss(model, tokenizer, rows: list[Row]) -> float:
 
     Raises `KyaraError` without rows. Logits are computed at the supervised positions only.
     """
+    return held_out_losses(model, tokenizer, rows)[ALL]
+
+
+def held_out_losses(model, tokenizer, rows: list[Row]) -> dict[str, float]:
+    """Return the held-out loss by source of the rows, and of all rows under `ALL`."""
     import torch
 
     if not rows:
         raise KyaraError("no held-out rows to measure; raise the held-out share")
-    total, count, training = 0.0, 0, model.training
+    sums: dict[str, list[float]] = {}
+    training = model.training
     model.eval()
     with torch.inference_mode():
         for row in rows:
-            ids, mask = encode(tokenizer, row["messages"])
-            loss, tokens = _row_loss(model, ids, mask)
-            total, count = total + loss, count + tokens
+            loss, tokens = _row_loss(model, *encode(tokenizer, row["messages"]))
+            for name in {ALL, row.get("source") or ALL}:
+                total = sums.setdefault(name, [0.0, 0])
+                total[0], total[1] = total[0] + loss, total[1] + tokens
     model.train(training)
-    return total / count
+    return {name: loss / tokens for name, (loss, tokens) in sorted(sums.items())}
 
 
 def _row_loss(model, ids: list[int], mask: list[int]) -> tuple[float, int]:
@@ -60,6 +73,9 @@ def train_sft(
     gradient_accumulation: int,
     warmup_ratio: float,
     seed: int,
+    method: str = "full",
+    backend: str = "trl",
+    processes: int = 0,
     packing: bool = True,
     save_steps: int = 0,
     stage: str = "base",
@@ -68,56 +84,84 @@ def train_sft(
     """Train the model in `model_dir` on conversation rows and write it to `out_dir`; return `training.json`.
 
     `rows` and `held_out` come from `prepare_conversations`; `max_length` is tokens per row, or per pack when
-    packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. A stage with
+    packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. `method`: full, lora
+    or qlora. `backend`: trl, unsloth, or a launch configuration of params/accelerate, then in `processes` processes
+    (0: one for each GPU), each with `batch_size` rows a step. A stage with
     the same weights, rows and parameters is not trained again (`reused` is then true); with `save_steps` an
-    interrupted one resumes from its last complete checkpoint. Record: key, stage, held_out_before/after
-    (nats per supervised token, None without held-out rows), curve[{step, loss, learning_rate, tokens}], rows, tokens,
-    seconds, tokens_per_second, device, dtype, reason.
+    interrupted one resumes from its last complete checkpoint. Record: key, stage, held_out_before/after (nats per
+    supervised token, None without held-out rows), held_out_by_source{source: [before, after]}, curve[{step, loss,
+    learning_rate, tokens}], rows, tokens, seconds, tokens_per_second, processes, peak_gb, memory, device, dtype and
+    the reason for it.
     """
     if not rows:
         raise KyaraError(f"no rows to train stage {stage} on; loosen the filters of the step before")
+    device, dtype, reason = choose_precision()
+    check_method(method, backend, device)
+    processes = world_size(backend, processes)
     parameters = {
         "learning_rate": learning_rate, "epochs": epochs, "max_length": max_length, "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation, "warmup_ratio": warmup_ratio, "seed": seed,
-        "packing": packing, "stage": stage,
+        "packing": packing, "stage": stage, "method": method, "backend": backend, "dtype": dtype,
     }  # fmt: skip
-    data = fingerprint([*rows, *held_out], "messages") + f"-{len(rows)}"
+    data = fingerprint([*rows, *held_out], "messages") + f"-{len(rows)}-{processes}"
     key, out_dir = stages.stage_key("sft", model_dir, data, parameters), Path(out_dir)
     if record := stages.finished(out_dir, key):
         return {**record, "reused": True}
     (out_dir / stages.RECORD).unlink(missing_ok=True)
-    with stages.quiet():
-        measured = _train(model_dir, rows, held_out, out_dir, key, parameters, save_steps, progress)
-    record = {"key": key, "kind": "sft", "stage": stage, "parameters": parameters, "rows": len(rows)}
-    return {**stages.finish(out_dir, {**record, **measured}), "reused": False}
-
-
-def _train(model_dir, rows, held_out, out_dir, key, parameters, save_steps, progress) -> dict[str, Any]:
-    tokenizer, model = stages.load_tokenizer(model_dir), stages.load_model(model_dir)
-    before = held_out_loss(model, tokenizer, held_out) if held_out else None
-    checkpoints = out_dir / f"checkpoints-{key[:8]}"
-    trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, save_steps)
-    resume = stages.last_checkpoint(checkpoints) if save_steps else None
-    seconds = stages.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume)
-    after = held_out_loss(model, tokenizer, held_out) if held_out else None
-    stages.save_model(model, tokenizer, out_dir)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    tokens = sum(len(encode(tokenizer, row["messages"])[0]) for row in rows)
-    device, dtype, reason = device_and_dtype()
-    return {
-        "held_out_before": before, "held_out_after": after,
-        "curve": stages.curve(trainer.state.log_history, tokens="num_tokens"), "tokens": tokens,
-        "seconds": round(seconds, 1), "device": device, "dtype": dtype, "reason": reason,
-        "tokens_per_second": round(tokens * parameters["epochs"] / seconds, 1),
+    memory = check_memory(model_facts(model_dir), parameters, device, processes)
+    job = {
+        "kind": "sft", "model_dir": str(model_dir), "out_dir": str(out_dir), "parameters": parameters,
+        "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,
     }  # fmt: skip
+    with stages.quiet():
+        measured = _train(job, rows, held_out, progress)
+    record = {"key": key, "kind": "sft", "stage": stage, "parameters": parameters, "rows": len(rows), **measured}
+    record |= {"memory": memory, "device": device, "dtype": dtype, "reason": reason}
+    return {**stages.finish(out_dir, record), "reused": False}
+
+
+def _train(job: dict[str, Any], rows: list[Row], held_out: list[Row], progress: bool) -> dict[str, Any]:
+    tokenizer = stages.load_tokenizer(job["model_dir"])
+    check_tokenizer(job["model_dir"], tokenizer)
+    before = _losses_of(job["model_dir"], tokenizer, held_out)
+    measured = run_job(job, [{"messages": row["messages"]} for row in rows], fit, progress)
+    shutil.rmtree(job["checkpoints"], ignore_errors=True)
+    tokens = sum(len(encode(tokenizer, row["messages"])[0]) for row in rows)
+    speed = tokens * job["parameters"]["epochs"] / measured["seconds"]
+    after = _losses_of(job["out_dir"], tokenizer, held_out)
+    return {
+        "held_out_before": before.get(ALL), "held_out_after": after.get(ALL),
+        "held_out_by_source": {name: [before[name], after[name]] for name in after if name != ALL}, **measured,
+        "tokens": tokens, "seconds": round(measured["seconds"], 1), "tokens_per_second": round(speed, 1),
+    }  # fmt: skip
+
+
+def _losses_of(model_dir: Path, tokenizer, rows: list[Row]) -> dict[str, float]:
+    return held_out_losses(stages.load_model(model_dir), tokenizer, rows) if rows else {}
+
+
+def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
+    """Train one job in this process, one of `job["processes"]`, and write the model; return curve and seconds."""
+    parameters, checkpoints = job["parameters"], Path(job["checkpoints"])
+    model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
+    trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
+    check_world(trainer.args.world_size, job["processes"])
+    resume = stages.last_checkpoint(checkpoints) if job["save_steps"] else None
+    trainer._total_train_tokens = stages.tokens_seen(resume)  # TRL counts from 0 again
+    seconds = stages.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume)
+    save_trained(trainer, tokenizer, Path(job["model_dir"]), Path(job["out_dir"]), parameters["method"])
+    points = stages.curve(trainer.state.log_history, tokens="num_tokens")
+    peak = used_memory(trainer.args.device.type)
+    return {"curve": points, "seconds": seconds, "processes": trainer.args.world_size, "peak_gb": peak}
 
 
 def _trainer(model, tokenizer, rows, parameters, folder: Path, save_steps: int):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
+    common = stages.common_arguments(folder, seed=parameters["seed"], dtype=parameters["dtype"], save_steps=save_steps)
     arguments = SFTConfig(
-        **stages.common_arguments(folder, seed=parameters["seed"], save_steps=save_steps),
+        **common,
         learning_rate=parameters["learning_rate"],
         num_train_epochs=parameters["epochs"],
         per_device_train_batch_size=parameters["batch_size"],
@@ -129,4 +173,4 @@ def _trainer(model, tokenizer, rows, parameters, folder: Path, save_steps: int):
         assistant_only_loss=True,
     )
     data = Dataset.from_list([{"messages": row["messages"]} for row in rows])
-    return SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    return SFTTrainer(model=model, args=stages.one_device(arguments), train_dataset=data, processing_class=tokenizer)

@@ -6,6 +6,7 @@ inputs by hash, so an interrupted or changed stage is trained again and an uncha
 
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.llm.packages import read_json, replace_text, sha256_of
-from kyara_utils.runs.env import device_and_dtype
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id
+from kyara_utils.training.precision import choose_precision
 from kyara_utils.training.templates import CHAT_TEMPLATE, TURN_END
 
 RECORD = "training.json"
-VERSION = 1  # part of the key: raise it when training would give other weights
+# What a checkpoint holds beside its state: weights and optimizer as one process, FSDP and DeepSpeed write them.
+CHECKPOINT = (("*.safetensors", "pytorch_model_fsdp*", "global_step*"), ("optimizer*", "global_step*"))
+VERSION = 2  # part of the key: raise it when training would give other weights
 
 
 def weights_sha256(model_dir: Path) -> str:
@@ -63,26 +66,32 @@ def load_tokenizer(model_dir: Path):
     return tokenizer
 
 
-def load_model(model_dir: Path):
-    """Load a causal language model in fp32; bf16 hardware trains it in mixed precision.
+def load_model(model_dir: Path, device: str = "", dtype: str = "float32", **options: Any):
+    """Load a causal language model from safetensors, by default in fp32 on the device that `choose_precision` names.
 
-    The model comes from a folder, never from memory: TRL may reload its reference from there.
+    Trained weights stay fp32 and bf16 hardware trains them in mixed precision. The model comes from a folder, never
+    from memory: TRL may reload its reference from there. `options` go to `from_pretrained`.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as noise
 
     noise.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype="float32")
-    return model.to(device_and_dtype()[0])
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, use_safetensors=True, **options)
+    return model if "device_map" in options else model.to(device or choose_precision()[0])
 
 
-def save_model(model, tokenizer, out_dir: Path) -> None:
-    """Save weights and tokenizer so that generation stops at `<eos>` and `<end_of_turn>`.
+def set_stops(model, tokenizer) -> None:
+    """Let generation stop at `<eos>` and `<end_of_turn>`.
 
     The trainer aligns the stop tokens with the tokenizer's `<eos>` alone; a served model would then run on.
     """
     stops = [tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
     model.generation_config.eos_token_id = [stop for stop in stops if stop is not None]
+
+
+def save_model(model, tokenizer, out_dir: Path) -> None:
+    """Save weights (safetensors) and tokenizer, with the stop tokens in the generation config."""
+    set_stops(model, tokenizer)
     try:
         model.save_pretrained(out_dir)
         tokenizer.save_pretrained(out_dir)
@@ -90,28 +99,39 @@ def save_model(model, tokenizer, out_dir: Path) -> None:
         raise KyaraError(f"cannot save the model in {out_dir} ({error}); free or remount the disk") from error
 
 
-def common_arguments(folder: Path, *, seed: int, save_steps: int = 0) -> dict[str, Any]:
+def common_arguments(folder: Path, *, seed: int, dtype: str, save_steps: int = 0) -> dict[str, Any]:
     """Return the trainer arguments that do not depend on the recipe: precision, logging, checkpoints.
 
-    TRL's own default is bf16, which most CPUs emulate: a step took 32.5 s instead of 2.1 s.
+    The trainer's own filter would log a NaN loss as the mean of the losses before it.
     """
-    device, dtype, _ = device_and_dtype()
+    cpu = choose_precision()[0] == "cpu"
     return {
         "output_dir": str(folder),
         "seed": seed,
         "data_seed": seed,
-        "use_cpu": device == "cpu",
+        "use_cpu": cpu,
         "bf16": dtype == "bfloat16",
-        "gradient_checkpointing": device != "cpu",
-        "dataloader_pin_memory": device != "cpu",
+        "gradient_checkpointing": not cpu,
+        "dataloader_pin_memory": not cpu,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
         "save_total_limit": 2,
     }
+
+
+def one_device(arguments):
+    """Return trainer arguments that use one GPU of a process that sees several.
+
+    Kaggle's two T4 would else be driven by `DataParallel`, which TRL refuses.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 @contextmanager
@@ -142,11 +162,31 @@ def quiet() -> Iterator[None]:
 
 
 def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = None) -> float:
-    """Train with one progress line and return the seconds it took."""
-    from tqdm import tqdm
-    from transformers import PrinterCallback, TrainerCallback
+    """Train with one progress line and return the seconds it took.
 
-    class Bar(TrainerCallback):
+    A loss or gradient that is no number, and a disk that takes no checkpoint, end it with a `KyaraError`; the last
+    good checkpoint stays.
+    """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_watcher(label, progress and trainer.is_world_process_zero()))
+    started = time.time()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+            folder = trainer.args.output_dir
+            raise KyaraError(f"cannot write to {folder} ({error}); free or remount the disk, then rerun") from error
+        raise
+    return time.time() - started
+
+
+def _watcher(label: str, progress: bool):
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
         bar = None
 
         def on_train_begin(self, args, state, control, **kwargs):
@@ -156,14 +196,21 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(1)
 
+        def on_log(self, args, state, control, logs=None, **kwargs):  # comes before the step's checkpoint
+            check_finite(label, state.global_step, logs or {})
+
         def on_train_end(self, args, state, control, **kwargs):
             self.bar.close()
 
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Bar())
-    started = time.time()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return time.time() - started
+    return Watcher()
+
+
+def check_finite(label: str, step: int, logs: dict[str, Any]) -> None:
+    """Raise `KyaraError` when a step's loss or gradient norm is no finite number."""
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(logs.get(name, 0.0)):
+            mend = "lower learning_rate, look at the rows, and rerun: it goes on from the last good checkpoint, if any"
+            raise KyaraError(f"{label}: {name} is {logs[name]} at step {step}; {mend}")
 
 
 def curve(history: list[dict[str, Any]], **renamed: str) -> list[dict[str, float]]:
@@ -181,8 +228,14 @@ def last_checkpoint(folder: Path) -> Path | None:
     complete = []
     for path in Path(folder).glob("checkpoint-*"):
         step = read_json(path / "trainer_state.json").get("global_step")
-        if step is not None and (path / "optimizer.pt").is_file() and any(path.glob("*.safetensors")):
+        if step is not None and all(any(any(path.glob(p)) for p in patterns) for patterns in CHECKPOINT):
             complete.append((step, path))
         else:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # other processes of a launch do the same
     return max(complete)[1] if complete else None
+
+
+def tokens_seen(checkpoint: Path | None) -> int:
+    """Return the tokens trained on when a checkpoint was written; 0 without one."""
+    history = read_json(checkpoint / "trainer_state.json").get("log_history", []) if checkpoint else []
+    return int(max((entry.get("num_tokens", 0) for entry in history), default=0))

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import aiohttp  # noqa: F401  imported lazily by the client; importing is not what is measured
+
 from kyara_utils.llm import Client, Model, Request
 from kyara_utils.llm.ledger import Ledger
 

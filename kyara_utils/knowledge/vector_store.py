@@ -1,0 +1,96 @@
+"""Vectors on disk: embedding is the slow part of step 01 on a CPU, so each is computed once per model and text.
+
+A vector is stored the moment its batch is done, so a killed run resumes and a changed corpus costs only its changes.
+"""
+
+import hashlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kyara_utils.runs.errors import KyaraError
+
+if TYPE_CHECKING:
+    from kyara_utils.knowledge.embedders import Embedder
+
+BATCH = 16  # texts between two commits: what a killed run loses at most
+SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+
+
+class VectorStore:
+    """One file; several processes may use it at once (write-ahead log). Use as a context manager."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise KyaraError(
+                f"cannot open the vector store {self.path}: {error}; delete the file, vectors are computed again"
+            ) from error
+
+    def get(self, model: str, text: str) -> np.ndarray | None:
+        """Return the stored vector, [dim] float32, or None."""
+        row = self._db.execute("SELECT vector FROM vectors WHERE key = ?", (_key(model, text),)).fetchone()
+        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+
+    def put(self, model: str, texts: list[str], vectors: np.ndarray) -> None:
+        """Store one vector a text, in one transaction."""
+        rows = [(_key(model, t), v.astype("<f4").tobytes()) for t, v in zip(texts, vectors, strict=True)]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise KyaraError(f"cannot write {self.path}: {error}; free the disk, then rerun") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> "VectorStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _key(model: str, text: str) -> bytes:
+    return hashlib.blake2b(f"{model}\x1f{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def embed_passages(embedder: "Embedder", store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
+    """Return float32 [len(texts), dim]; only texts the store lacks are computed, stored every 16."""
+    from tqdm import tqdm
+
+    found = {text: store.get(embedder.name, text) for text in texts}
+    missing = [text for text, vector in found.items() if vector is None]
+    with tqdm(total=len(missing), desc="embed", mininterval=2, disable=not progress) as bar:
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            vectors = _finite(embedder.passages(batch), embedder)
+            store.put(embedder.name, batch, vectors)
+            found.update(zip(batch, vectors, strict=True))
+            bar.update(len(batch))
+    matrix = np.zeros((len(texts), embedder.dim), dtype=np.float32)
+    for row, text in zip(matrix, texts, strict=True):
+        row[:] = _checked(found[text], embedder, store)
+    return matrix
+
+
+def _checked(vector: np.ndarray, embedder: "Embedder", store: VectorStore) -> np.ndarray:
+    if len(vector) != embedder.dim:
+        raise KyaraError(
+            f"{store.path} holds {len(vector)} dimensions for {embedder.name}, which gives "
+            f"{embedder.dim}; delete the file, vectors are computed again"
+        )
+    return vector
+
+
+def _finite(vectors: np.ndarray, embedder: "Embedder") -> np.ndarray:
+    if not np.isfinite(vectors).all():
+        raise KyaraError(f"{embedder.name} gave a vector that is not finite; check the model, nothing of it is stored")
+    return vectors

@@ -1,0 +1,126 @@
+"""Step 3 of Kyara's base set: query expansion, hybrid top-K, a verdict on each document, digests of the relevant ones.
+
+The number of queries (5), the digest's limit (500 characters) and its temperature (0.05) are those of Kyara's published
+notebook (`zake7749/Kyara: example/transformers-chat.ipynb`). Every hit keeps its score and its verdict.
+"""
+
+import json
+import random
+from typing import Any
+
+from kyara_utils.llm import Client, score
+from kyara_utils.synthesis.checks import leaked_prompt
+from kyara_utils.synthesis.drafts import Row, examples_of, excerpt, passage, problem_of, verdicts, write
+
+QUERIES_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "search_query": {"type": "array", "items": {"type": "string", "maxLength": 24}, "minItems": 5, "maxItems": 5}
+    },
+    "required": ["search_query"],
+}
+LABELS = {"zh-Hant": ("能", "否"), "en": ("Yes", "No")}
+DIGEST_LIMIT = 500
+RRF_K = 60
+
+
+def expand_queries(client: Client, drafts: list[Row], seed: int = 0, language: str = "zh-Hant") -> list[Row]:
+    """Add `queries`: five search queries, or none where the model's JSON could not be read (the question remains)."""
+    inputs = [{"question": draft["question"]} for draft in drafts]
+    responses = write(
+        client, "expand", language, drafts, inputs, max_tokens=120, temperature=0.3, schema=QUERIES_SCHEMA, seed=seed
+    )
+    for draft, response in zip(drafts, responses, strict=True):
+        draft["queries"] = read_queries(response.text)
+    return drafts
+
+
+def read_queries(text: str) -> list[str]:
+    """Distinct non-empty queries of a `{"search_query": [...]}` answer; [] when it is not that."""
+    try:
+        found = json.loads(text)["search_query"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return []
+    strings = [item.strip() for item in found if isinstance(item, str)] if isinstance(found, list) else []
+    return list(dict.fromkeys(item for item in strings if item))
+
+
+def retrieve(index: Any, drafts: list[Row], k: int = 3, characters: int = 0) -> list[Row]:
+    """Add `hits`: the `k` best other chunks over the question and its queries, fused by reciprocal rank (k = 60).
+
+    characters: longest excerpt of a hit in whole sentences, as `excerpt` cuts it.
+    """
+    for draft in drafts:
+        fused: dict[str, float] = {}
+        found = {}
+        for query in [draft["question"], *draft["queries"]]:
+            for rank, hit in enumerate(index.search(query, k=2 * k + 1)):
+                fused[hit.chunk_id] = fused.get(hit.chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
+                found[hit.chunk_id] = hit
+        fused.pop(draft["chunk"]["id"], None)
+        best = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))[:k]
+        draft["hits"] = [_hit(found[chunk_id], fused[chunk_id], characters) for chunk_id in best]
+    return drafts
+
+
+def _hit(hit: Any, value: float, characters: int) -> Row:
+    row = {"id": hit.chunk_id, "doc_id": hit.doc_id, "title": hit.title, "text": hit.text, "score": round(value, 5)}
+    return excerpt(row, characters)
+
+
+def judge_relevance(
+    client: Client, drafts: list[Row], controls: int = 12, seed: int = 0, language: str = "zh-Hant"
+) -> tuple[list[Row], float]:
+    """Add to each hit its log-odds of being relevant and the verdict; return the drafts and the threshold.
+
+    The threshold is the third quartile of the same score on `controls` pairs of a question with another draft's
+    document, which are irrelevant by construction: a quarter of those would pass.
+    """
+    pairs = [(draft, hit) for draft in drafts for hit in draft["hits"]]
+    inputs = [{"document": passage(hit), "question": draft["question"]} for draft, hit in pairs]
+    labels, asking = LABELS[language], [draft for draft, _ in pairs]
+    known = _controls(drafts, controls, seed)
+    found, irrelevant = verdicts(client, "relevance", language, asking, inputs, labels, known)
+    threshold = _third_quartile([score(response, labels) for response in irrelevant])
+    for (_, hit), response in zip(pairs, found, strict=True):
+        value = score(response, labels)
+        hit["relevance"] = None if value is None else round(value, 4)
+        hit["relevant"] = value is not None and value > threshold
+    return drafts, round(threshold, 4)
+
+
+def _controls(drafts: list[Row], n: int, seed: int) -> list[Row]:
+    picker = random.Random(seed)
+    if len({draft["chunk"]["doc_id"] for draft in drafts}) < 2:
+        return []
+    found = []
+    while len(found) < n:
+        asked, other = picker.sample(drafts, 2)
+        if asked["chunk"]["doc_id"] != other["chunk"]["doc_id"]:
+            found.append({"document": passage(other["chunk"]), "question": asked["question"]})
+    return found
+
+
+def _third_quartile(values: list[float | None]) -> float:
+    known = sorted(value for value in values if value is not None)
+    return known[(3 * len(known)) // 4] if known else 0.0
+
+
+def digest_documents(client: Client, drafts: list[Row], seed: int = 0, language: str = "zh-Hant") -> list[Row]:
+    """Add `digests`: question-focused summaries of the relevant hits, at most 500 characters each.
+
+    A failed digest, or one that leaks the prompt, is left out; it counts as a document that said nothing.
+    """
+    pairs = [(draft, hit) for draft in drafts for hit in draft["hits"] if hit["relevant"]]
+    inputs = [{"document": passage(hit), "question": draft["question"]} for draft, hit in pairs]
+    responses = write(
+        client, "digest", language, [draft for draft, _ in pairs], inputs,
+        max_tokens=90, temperature=0.05, repeat_penalty=1.05, seed=seed,
+    )  # fmt: skip
+    examples = examples_of("digest", language)
+    for draft in drafts:
+        draft["digests"] = []
+    for (draft, hit), response in zip(pairs, responses, strict=True):
+        if not problem_of(response) and not leaked_prompt(response.text, examples, [passage(hit)]):
+            draft["digests"].append({"id": hit["id"], "text": response.text[:DIGEST_LIMIT]})
+    return drafts

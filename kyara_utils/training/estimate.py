@@ -1,0 +1,116 @@
+"""What a training run will cost before it starts: floating-point operations, hours, money.
+
+The count is PaLM's (https://arxiv.org/abs/2204.02311, appendix B): six operations per parameter and token, plus the
+attention scores. Utilisation and rents are assumptions, printed as such; the peaks are the makers' own dense figures.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training.precision import choose_precision, cpu_speeds
+
+# Peak TFLOP/s in the numbers we train in, and assumed USD per hour of rent. Makers halve these without sparsity.
+HARDWARE = {
+    "H200": (989.4, 3.5),  # NVIDIA H200 data sheet, SXM, bf16 dense
+    "H100": (989.4, 3.0),  # NVIDIA H100 data sheet, SXM, bf16 dense
+    "A100": (312.0, 1.8),  # NVIDIA A100 data sheet, bf16 dense
+    "L40S": (362.0, 1.0),  # NVIDIA L40S data sheet, bf16 dense
+    "L4": (121.0, 0.7),  # NVIDIA L4 data sheet, bf16 dense
+    "A10": (125.0, 0.75),  # NVIDIA A10 data sheet, bf16 dense
+    "4090": (165.2, 0.4),  # NVIDIA Ada GPU architecture paper, bf16 with fp32 accumulation, dense
+    "T4": (8.1, 0.0),  # NVIDIA T4 data sheet, fp32: it has no bf16; free on Kaggle
+    "V100": (15.7, 0.5),  # NVIDIA V100 data sheet, SXM2, fp32
+}
+UTILISATION = 0.4  # of the peak; well-kept trainers reach 0.3 to 0.5
+
+
+def model_facts(model_dir: Path) -> dict[str, int]:
+    """Return parameters, vocabulary, layers, hidden, intermediate and attention (heads × head width) of a folder.
+
+    Read from config.json and the headers of the safetensors files, without loading a weight.
+    """
+    from safetensors import safe_open
+
+    path = Path(model_dir) / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = config.get("text_config") or config
+    parameters = 0
+    for file in sorted(Path(model_dir).glob("*.safetensors")):
+        with safe_open(file, framework="np") as weights:
+            parameters += sum(_size(weights.get_slice(name).get_shape()) for name in weights.keys())
+    if not parameters or "hidden_size" not in config:
+        raise KyaraError(f"{model_dir} is no transformers model folder; give one with config.json and safetensors")
+    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return {
+        "parameters": parameters, "vocabulary": config["vocab_size"], "layers": config["num_hidden_layers"],
+        "hidden": config["hidden_size"], "intermediate": config["intermediate_size"],
+        "attention": config["num_attention_heads"] * width, "heads": config["num_attention_heads"],
+    }  # fmt: skip
+
+
+def _size(shape: list[int]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def training_flop(facts: dict[str, int], tokens: float, length: int, method: str = "full") -> float:
+    """Return the operations to train on `tokens` tokens in rows of `length`.
+
+    Adapters save the gradients of the frozen matrices: four operations per parameter and token instead of six.
+    """
+    dense = (6 if method == "full" else 4) * facts["parameters"]
+    return tokens * (dense + 12 * facts["layers"] * facts["attention"] * length)
+
+
+def machine_peak() -> tuple[str, float, float]:
+    """Return (name, peak FLOP/s, USD per hour) of the device that trains here; a CPU's peak is measured.
+
+    A GPU outside `HARDWARE` has peak 0.0: no hours are guessed for it.
+    """
+    device, dtype, _ = choose_precision()
+    if device == "cpu":
+        return "this CPU", cpu_speeds()[dtype] * 1e9, 0.0
+    import torch
+
+    name = torch.cuda.get_device_name(0)
+    known = next((key for key in HARDWARE if key in name.split() or key in name.replace("-", " ").split()), "")
+    peak, rent = HARDWARE.get(known, (0.0, 0.0))
+    return name, peak * 1e12, rent
+
+
+def estimate(model_dir: Path, tokens: float, length: int, method: str = "full") -> dict[str, Any]:
+    """Return {flop, tokens, parameters, runs[{on, gpus, hours, usd}]} for here, one T4, one and eight H100."""
+    facts = model_facts(model_dir)
+    flop = training_flop(facts, tokens, length, method)
+    here, peak, rent = machine_peak()
+    places = [(here, 1, peak, rent)]
+    places += [
+        (name, gpus, HARDWARE[name][0] * 1e12, HARDWARE[name][1])
+        for name, gpus in (("T4", 1), ("H100", 1), ("H100", 8))
+    ]
+    runs = []
+    for name, gpus, speed, price in places:
+        if speed:
+            hours = flop / (speed * gpus * UTILISATION) / 3600
+            runs.append({"on": name, "gpus": gpus, "hours": hours, "usd": hours * gpus * price})
+    return {"flop": flop, "tokens": tokens, "parameters": facts["parameters"], "runs": runs}
+
+
+def told(found: dict[str, Any]) -> str:
+    """Return the estimate as lines for people."""
+    lines = [f"{found['parameters'] / 1e6:,.0f} M parameters × {found['tokens']:,.0f} tokens: {found['flop']:.2g} FLOP"]
+    for run in found["runs"]:
+        lines.append(f"  {run['gpus']} × {run['on']}: {_time(run['hours'])}, about {run['usd']:,.0f} USD")
+    return "\n".join([*lines, f"  assumed: {UTILISATION:.0%} of the peak is used, and the rents of estimate.py"])
+
+
+def _time(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    if hours >= 1 / 60:
+        return f"{hours * 60:.0f} min"
+    return f"{hours * 3600:.0f} s" if hours >= 1 / 3600 else "under a second"

@@ -1,0 +1,105 @@
+"""Whether a training run fits into memory, asked before anything is loaded: a killed kernel explains nothing.
+
+The estimate adds weights, gradients, optimizer states, activations and logits, for rows as long as they may be; with
+shorter ones it is too high. On a CPU, SFT of the smoke student was estimated at 3.3 GB and took 3.0.
+"""
+
+from typing import Any
+
+from kyara_utils.runs.errors import KyaraError
+
+GB = 2**30
+RUNTIME = 1.0 * GB  # Python, PyTorch, TRL; on a GPU the CUDA context and the allocator's gaps
+LORA_SHARE = 0.01  # trained parameters of rank 16, generously
+STATES = ("gradients", "optimizer")
+SHARDED = {"fsdp2": ("weights", *STATES), "zero3": ("weights", *STATES), "zero2": STATES}
+FOUR_BIT = 0.6  # bytes a weight, with its scales
+
+
+def peak_memory(facts: dict[str, int], parameters: dict[str, Any], device: str, processes: int = 1) -> dict[str, float]:
+    """Return bytes by use for one device; `facts` from `model_facts`, `parameters` of a training job.
+
+    AdamW holds two fp32 numbers per trained parameter. On GPUs activations are checkpointed, on CPUs all are kept.
+    A preference job holds two rows a pair and whole logits, SFT scores its logits in chunks.
+    """
+    full, pairs = parameters["method"] == "full", "beta" in parameters
+    trained = facts["parameters"] * (1 if full else LORA_SHARE)
+    tokens = parameters["batch_size"] * parameters["max_length"] * (2 if pairs else 1)
+    uses = {"weights": _weights(facts, parameters), "gradients": 4 * trained, "optimizer": 8 * trained}
+    for name in SHARDED.get(parameters["backend"], ()):
+        uses[name] /= processes
+    uses["activations"] = tokens * _activations(facts, parameters, device)
+    uses["logits"] = 12 * facts["vocabulary"] * (tokens if pairs else min(tokens, 256))
+    return {**uses, "runtime": RUNTIME}
+
+
+def _weights(facts: dict[str, int], parameters: dict[str, Any]) -> float:
+    size = 2 if parameters["dtype"] == "bfloat16" and parameters["method"] == "lora" else 4
+    if parameters["method"] != "qlora":
+        return size * facts["parameters"]
+    embedding = facts["vocabulary"] * facts["hidden"]  # it stays in fp32
+    return size * embedding + FOUR_BIT * (facts["parameters"] - embedding)
+
+
+def _activations(facts: dict[str, int], parameters: dict[str, Any], device: str) -> float:
+    """Bytes per token that autograd keeps: all layers whole or, checkpointed, one layer and the inputs of the rest."""
+    size = 2 if parameters["dtype"] == "bfloat16" else 4
+    layer = size * (10 * facts["hidden"] + 5 * facts["attention"] + 4 * facts["intermediate"])
+    layer += 2 * size * facts["heads"] * parameters["max_length"]  # scores and softmax, where not fused
+    return facts["layers"] * layer if device == "cpu" else layer + facts["layers"] * size * facts["hidden"]
+
+
+def free_memory(device: str) -> float:
+    """Return the bytes that training may still use: of the GPU, or of the machine within its container's limit."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return min(psutil.virtual_memory().available, _container_room())
+
+
+def _container_room() -> float:
+    def number(name: str) -> float:
+        try:
+            return float(open(f"/sys/fs/cgroup/{name}").read())
+        except (OSError, ValueError):  # no such file, or the word "max"
+            return float("inf")
+
+    limit = number("memory.max")
+    return limit - min(number("memory.current"), limit) if limit < float("inf") else limit
+
+
+def check_memory(
+    facts: dict[str, int], parameters: dict[str, Any], device: str, processes: int = 1
+) -> dict[str, float]:
+    """Return {estimated_gb, free_gb}; `KyaraError` with the mend when the run cannot fit."""
+    uses = peak_memory(facts, parameters, device, processes)
+    needed, there = sum(uses.values()), free_memory(device)
+    if needed > there:
+        largest = max(uses, key=uses.get)
+        raise KyaraError(
+            f"training needs about {needed / GB:.1f} GB on {device}, {there / GB:.1f} GB are free "
+            f"(most for {largest}: {uses[largest] / GB:.1f}); {_mend(largest, parameters['method'], device)}"
+        )
+    return {"estimated_gb": round(needed / GB, 2), "free_gb": round(there / GB, 2)}
+
+
+def _mend(largest: str, method: str, device: str) -> str:
+    if largest in ("activations", "logits"):
+        return "lower batch_size and raise gradient_accumulation, or lower max_length"
+    if method == "full":
+        return "set method to lora, or backend to fsdp2 on several GPUs"
+    return "set method to qlora" if method == "lora" and device == "cuda" else "use a smaller model or a larger machine"
+
+
+def used_memory(device: str) -> float:
+    """Return the peak so far in GB: of this process's tensors on the GPU, or its resident memory."""
+    if device == "cuda":
+        import torch
+
+        return round(torch.cuda.max_memory_allocated() / GB, 2)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB, 2)

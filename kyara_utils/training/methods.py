@@ -1,0 +1,127 @@
+"""Which weights are trained, and by which code: full, LoRA or QLoRA, with TRL and PEFT or with Unsloth.
+
+Whatever the choice, a stage leaves one whole model: adapters are merged into the base weights, whose embedding and
+output head stay one matrix. LoRA never trains the embeddings, since two copies of a tied matrix drift apart
+(https://github.com/huggingface/peft/issues/2018).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training import stage as stages
+
+METHODS = ("full", "lora", "qlora")
+BACKENDS = ("trl", "unsloth")
+LORA_RANK, LORA_ALPHA = 16, 16
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # all but the tied embedding
+
+
+def check_method(method: str, backend: str, device: str) -> None:
+    """Raise `KyaraError` for an unknown or impossible combination, before anything is loaded."""
+    if method not in METHODS:
+        raise KyaraError(f"method: unknown value {method!r}; use one of {', '.join(METHODS)}")
+    if backend == "unsloth":
+        _need("unsloth", "backend unsloth", "pip install '.[gpu]', or set backend to trl")
+        if device != "cuda":
+            raise KyaraError("backend unsloth needs a CUDA device; set backend to trl")
+    if method == "qlora":
+        if device != "cuda":
+            raise KyaraError("method qlora needs a CUDA device for its 4-bit weights; set method to lora")
+        _need("bitsandbytes", "method qlora", "pip install '.[gpu]', or set method to lora")
+
+
+def _need(package: str, what: str, mend: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise KyaraError(f"{what} needs the package {package}, which is not installed; {mend}")
+
+
+def load_for_training(model_dir: Path, parameters: dict[str, Any]):
+    """Return the model of a folder ready for `parameters` (method, backend, dtype, max_length)."""
+    if parameters["backend"] == "unsloth":
+        return _load_unsloth(model_dir, parameters)
+    if parameters["method"] == "full":
+        return stages.load_model(model_dir)
+    return _with_adapters(_load_base(model_dir, parameters), parameters["seed"])
+
+
+def _load_base(model_dir: Path, parameters: dict[str, Any]):
+    if parameters["method"] == "lora":
+        return stages.load_model(model_dir, dtype=parameters["dtype"])  # frozen weights need no fp32 copy
+    import torch
+    from peft import prepare_model_for_kbit_training
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, parameters["dtype"]),
+    )  # fmt: skip
+    model = stages.load_model(model_dir, quantization_config=quantised, device_map={"": torch.cuda.current_device()})
+    return prepare_model_for_kbit_training(model)
+
+
+def _with_adapters(model, seed: int):
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)  # the trainer seeds later than the adapters draw their first weights
+    settings = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=LAYERS, task_type="CAUSAL_LM")
+    model = get_peft_model(model, settings)
+    model.enable_input_require_grads()  # checkpointed activations would otherwise carry no gradient
+    return model
+
+
+def _load_unsloth(model_dir: Path, parameters: dict[str, Any]):
+    import torch
+    from unsloth import FastLanguageModel
+
+    full, dtype = parameters["method"] == "full", getattr(torch, parameters["dtype"])
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(model_dir), max_seq_length=parameters["max_length"], dtype=dtype,
+        load_in_4bit=parameters["method"] == "qlora", full_finetuning=full,
+    )  # fmt: skip
+    if full:
+        return model
+    return FastLanguageModel.get_peft_model(
+        model, r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0, target_modules=LAYERS,
+        use_gradient_checkpointing="unsloth", random_state=parameters["seed"],
+    )  # fmt: skip
+
+
+def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str) -> None:
+    """Write the trained model whole to `out_dir`, from every process of a launch; adapters are merged first.
+
+    QLoRA's adapters are merged into the unquantised weights of `model_dir`: the 4-bit ones are a rounding of them.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if method == "full" and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        _save_gathered(trainer, model, tokenizer, out_dir)
+    elif trainer.is_world_process_zero():
+        if method != "full":
+            model.save_pretrained(out_dir / "adapter")
+            model = merged(model_dir, out_dir / "adapter")
+        stages.save_model(model, tokenizer, out_dir)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _save_gathered(trainer, model, tokenizer, out_dir: Path) -> None:
+    stages.set_stops(model, tokenizer)
+    trainer.save_model(str(out_dir))  # every process gives its shard
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(out_dir)
+        model.generation_config.save_pretrained(out_dir)
+
+
+def merged(model_dir: Path, adapter: Path):
+    """Return the model of `model_dir` in fp32 on the CPU with an adapter folder merged in; the tie is checked."""
+    from peft import PeftModel
+
+    base = stages.load_model(model_dir, device="cpu")
+    model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    if base.config.tie_word_embeddings:
+        head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight
+        if head.data_ptr() != embedding.data_ptr():
+            raise KyaraError(f"{adapter} unties embedding and output head; train it without the embedding layers")
+    return model

@@ -1,0 +1,33 @@
+"""What each process of a launch runs: `python -m kyara_utils.training.worker JOB.json`, started by `launch`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from kyara_utils.llm.packages import replace_text
+from kyara_utils.runs.tables import read_rows
+from kyara_utils.training import dpo, sft
+from kyara_utils.training.launch import MEASURED, ROWS, check_world
+from kyara_utils.training.precision import choose_precision
+from kyara_utils.training.stage import quiet
+
+FITS = {"sft": sft.fit, "dpo": dpo.fit}
+
+
+def main(path: Path) -> None:
+    """Train the job; process 0 writes what was measured beside it."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    check_world(int(os.environ.get("WORLD_SIZE", 1)), job["processes"])
+    if choose_precision()[0] == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # or every process would load its model on GPU 0
+    with quiet():
+        measured = FITS[job["kind"]](job, read_rows(path.parent / ROWS), progress=True)
+    if int(os.environ.get("RANK", 0)) == 0:
+        replace_text(path.parent / MEASURED, json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,200 @@
+"""Any backend gives the same rows; runs resume; real questions are found or "not run"."""
+
+import gzip
+import json
+import math
+from pathlib import Path
+
+import pytest
+from test_loglikelihood import ITEMS, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
+
+from kyara_utils.evaluation import backends
+from kyara_utils.evaluation.backends import (
+    EndpointBackend,
+    Journal,
+    ReplayBackend,
+    TransformersBackend,
+)
+from kyara_utils.evaluation.registry import BENCHMARKS, load_benchmark
+from kyara_utils.llm import Response
+from kyara_utils.runs.errors import KyaraError
+
+TRUTH = Path(__file__).resolve().parents[1].parent / "shared" / "ground_truth"
+needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no {TRUTH}")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_model("gemma3"), tiny_tokenizer()
+
+
+def test_a_killed_run_goes_on_where_it_stopped_and_gives_the_same(tiny, tmp_path, monkeypatch):
+    from kyara_utils.evaluation import loglikelihood
+
+    whole = TransformersBackend(*tiny, token_budget=1).choose(ITEMS)
+    path, real, left = tmp_path / "answers.jsonl", loglikelihood._batch_logprobs, [2]
+
+    def dying(model, items):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(model, items)
+
+    monkeypatch.setattr(loglikelihood, "_batch_logprobs", dying)
+    with pytest.raises(KeyboardInterrupt):
+        TransformersBackend(*tiny, journal=path, token_budget=1).choose(ITEMS)
+    kept = path.read_text(encoding="utf-8")
+    assert kept.count("\n") == 2
+    path.write_text(kept[:-20], encoding="utf-8")  # the second line was cut as well
+    left[0] = 3
+    assert TransformersBackend(*tiny, journal=path, token_budget=1).choose(ITEMS) == whole
+    left[0] = 0
+    assert TransformersBackend(*tiny, journal=path, token_budget=1).choose(ITEMS) == whole
+
+
+def test_a_journal_never_answers_for_other_weights_or_settings(tiny, tmp_path):
+    import torch
+
+    model, tokenizer = tiny_model("gemma3"), tiny[1]
+    backend = TransformersBackend(model, tokenizer, journal=tmp_path / "a.jsonl")
+    asks = [{"id": "1", "prompt": "abc"}]
+    short, longer = backend.generate(asks, 3), backend.generate(asks, 9)
+    assert len(longer[0]["text"]) > len(short[0]["text"])
+    before = backend.choose(ITEMS)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(0.5)
+    assert backend.choose(ITEMS) != before
+    assert len(Journal(tmp_path / "a.jsonl").found) == 2 + 2 * len(ITEMS)
+
+
+def test_one_question_asked_twice_is_answered_once_and_returned_twice(tiny, tmp_path):
+    backend = TransformersBackend(*tiny, journal=tmp_path / "a.jsonl")
+    rows = backend.generate([{"id": "1", "prompt": "abc"}, {"id": "2", "prompt": "abc"}], 4)
+    assert [row["id"] for row in rows] == ["1", "2"] and rows[0]["text"] == rows[1]["text"]
+    assert len(backend.journal.found) == 1
+
+
+def test_a_conversation_needs_a_chat_template(tiny):
+    with pytest.raises(KyaraError, match="chat template"):
+        TransformersBackend(*tiny).generate([{"id": "1", "messages": [{"role": "user", "content": "a"}]}])
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path):
+    with pytest.raises(KyaraError, match="cannot load"):
+        TransformersBackend(tmp_path)
+
+
+class StoredClient:
+    """Answers with what it is given and remembers what it was asked."""
+
+    def __init__(self, *responses):
+        self.responses, self.asked = responses, []
+
+    def ask(self, requests, label=""):
+        self.asked = requests
+        return list(self.responses)
+
+
+def test_an_endpoint_is_read_through_its_top_logprobs_and_a_failed_call_is_unscored():
+    known = Response("1", logprobs=[{"A": -2.0, " B": -1.0, "C": -3.0, "D": -4.0, "x": -0.1}])
+    client = StoredClient(known, Response("2", logprobs=[{"A": -1.0}]), Response("3", error="HTTP 500"))
+    rows = EndpointBackend(client).choose(ITEMS[:3])
+    assert [row["outcome"] for row in rows] == ["correct", "unscored", "unscored"]
+    assert rows[2]["reason"] == "HTTP 500"
+    assert all(request.raw and request.max_tokens == 1 for request in client.asked)
+
+
+def test_an_endpoint_sends_conversations_as_chat_and_prompts_as_text():
+    client = StoredClient(Response("1", "yes", "stop"), Response("2", error="HTTP 400"))
+    asks = [{"id": "a", "messages": [{"role": "user", "content": "x"}]}, {"id": "b", "prompt": "y"}]
+    rows = EndpointBackend(client).generate(asks, 7, ["\n"])
+    assert [request.raw for request in client.asked] == [False, True]
+    assert {request.stop for request in client.asked} == {("\n",)}
+    assert [(row["text"], row["error"]) for row in rows] == [("yes", ""), (None, "HTTP 400")]
+
+
+def test_replay_gives_what_was_stored_and_a_reason_for_what_was_not(tiny):
+    made = TransformersBackend(*tiny).choose(ITEMS)
+    stored = [{"id": row["id"], "logprobs": row["logprobs"]} for row in made[:2]]
+    stored += [{"id": "s/2", "response": "答案是(B)"}, {"id": "t", "text": "1"}, {"id": "t", "text": "2"}]
+    backend = ReplayBackend(stored)
+    rows = backend.choose(ITEMS)
+    assert rows[:2] == made[:2]
+    assert rows[2]["outcome"] == "correct" and math.isnan(rows[2]["margin"])
+    assert (rows[3]["outcome"], rows[3]["reason"]) == ("unscored", "no stored answer")
+    texts = backend.generate([{"id": "s/2"}, {"id": "t"}, {"id": "gone"}])
+    assert [row["text"] for row in texts] == ["答案是(B)", None, None]
+    assert "two different" in texts[1]["error"]
+
+
+def test_without_data_every_benchmark_is_not_run_and_says_why(monkeypatch, tmp_path):
+    monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
+    for name in [*BENCHMARKS, "unheard_of"]:
+        loaded = load_benchmark(name, tmp_path)
+        assert loaded.items is None and loaded.reason.startswith("not run: ")
+
+
+def test_questions_are_read_from_every_local_layout(tmp_path, monkeypatch):
+    (tmp_path / "gsm8k").mkdir()
+    rows = [{"question": "q1", "answer": "so it is\n#### 1,234"}, {"question": "q2", "answer": "#### -5"}]
+    (tmp_path / "gsm8k" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    folder = tmp_path / "tmmlu_plus" / "data"
+    folder.mkdir(parents=True)
+    (folder / "anatomy_test.csv").write_text(
+        "question,A,B,C,D,answer\n骨頭,None,2,NA,4,C\n,1,2,3,4,A\n", encoding="utf-8"
+    )
+    (folder / "anatomy_train.csv").write_text("question,A,B,C,D,answer\nx,1,2,3,4,A\n", encoding="utf-8")
+    with gzip.open(tmp_path / "crux.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "c", "code": "def f(): pass", "input": "", "output": "None"}))
+    monkeypatch.setenv("KYARA_EVAL_DATA", str(tmp_path))
+    assert [item["answer"] for item in load_benchmark("gsm8k").items] == ["1234", "-5"]
+    assert "1319" in load_benchmark("gsm8k").note
+    exam = load_benchmark("tmmlu_plus").items
+    assert [(item["subject"], item["A"], item["C"], item["answer"]) for item in exam][0] == (
+        "anatomy",
+        "None",
+        "NA",
+        "C",
+    )
+    assert len({item["id"] for item in exam}) == len(exam) == 2
+    assert load_benchmark("crux").items == [{"id": "c", "code": "def f(): pass", "input": "", "answer": "None"}]
+
+
+def test_redux_keeps_good_and_mended_questions_only(tmp_path):
+    base = {"question": "q", "choices": ["1", "2", "3", "4"], "answer": 0, "correct_answer": None}
+    marks = [("ok", None), ("wrong_groundtruth", "C"), ("wrong_groundtruth", "1 or 2"), ("bad_question_clarity", "A")]
+    rows = [base | {"error_type": kind, "correct_answer": mend} for kind, mend in marks]
+    (tmp_path / "mmlu_redux").mkdir()
+    (tmp_path / "mmlu_redux" / "anatomy.json").write_text(json.dumps(rows), encoding="utf-8")
+    found = load_benchmark("mmlu_redux", tmp_path).items
+    assert [(item["answer"], item["subject"]) for item in found] == [("A", "anatomy"), ("C", "anatomy")]
+    built = [
+        {"question": "q", "choices": ["1", "2", "3", "4"], "correct_answer": key, "config": "virology"} for key in "39"
+    ]
+    (tmp_path / "mmlu_redux" / "anatomy.json").write_text(json.dumps(built), encoding="utf-8")
+    found = load_benchmark("mmlu_redux", tmp_path).items
+    assert [(item["answer"], item["subject"]) for item in found] == [("C", "virology")]
+
+
+@pytest.mark.parametrize("text", ["{broken", '{"other": 1}\n', ""])
+def test_damaged_data_is_not_run_and_named(tmp_path, text):
+    (tmp_path / "gsm8k.jsonl").write_text(text, encoding="utf-8")
+    loaded = load_benchmark("gsm8k", tmp_path)
+    assert loaded.items is None and "gsm8k" in loaded.reason and "\n" not in loaded.reason
+
+
+@needs_truth
+def test_all_3343_questions_of_tmmlu_are_found_with_ids_of_their_own():
+    loaded = load_benchmark("tmmlu", TRUTH)
+    assert len({item["id"] for item in loaded.items}) == 3343 and not loaded.note
+    assert len({item["subject"] for item in loaded.items}) == 53
+    assert sum(item["answer"] == "E" for item in loaded.items) == 5
+
+
+def test_importing_the_backends_loads_no_heavy_package():
+    import subprocess
+    import sys
+
+    names = "backends, registry, harness, loglikelihood, generating"
+    code = f"import sys; from kyara_utils.evaluation import {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(backends.__file__).parents[2]).returncode == 0

@@ -1,0 +1,198 @@
+"""What must come out to the digit: packing, first losses, accumulation, processes, resume after a kill."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import test_training as shared
+
+from kyara_utils.training import sft, stage
+from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.losses import sppo_loss
+from kyara_utils.training.pairs import pair_ids, prepare_pairs
+from kyara_utils.training.sft import train_sft
+
+cache, tiny_gguf, base, tokenizer, rows, pairs = (
+    getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "tokenizer", "rows", "pairs")
+)
+ROOT = Path(__file__).resolve().parents[1]
+ONE_STEP = dict(learning_rate=1e-3, epochs=1, gradient_accumulation=1, batch_size=4, warmup_ratio=0.0, seed=1)
+
+
+@pytest.fixture(scope="module")
+def packed(base, tokenizer, rows, cache):
+    """The model, and one batch as the trainer packs it."""
+    model = stage.load_model(base)
+    parameters = ONE_STEP | {"max_length": 512, "packing": True, "dtype": "float32", "batch_size": 1}
+    with stage.quiet():
+        trainer = sft._trainer(model, tokenizer, rows, parameters, cache / "packed", 0)
+        return model.eval(), next(iter(trainer.get_train_dataloader()))
+
+
+def separate_logits(model, batch):
+    import torch
+
+    starts = [at for at, position in enumerate(batch["position_ids"][0].tolist()) if position == 0]
+    ends = [*starts[1:], batch["input_ids"].shape[1]]
+    assert len(starts) == 8
+    with torch.no_grad():
+        parts = [model(batch["input_ids"][:, a:b], use_cache=False).logits for a, b in zip(starts, ends, strict=True)]
+    return torch.cat(parts, dim=1)
+
+
+def packed_logits(model, batch, **more):
+    import torch
+
+    with torch.no_grad():
+        places = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        return model(**places, **more).logits
+
+
+def test_packed_logits_equal_separate_logits(packed):
+    """Documents that read each other train a model on contexts it never meets."""
+    model, batch = packed
+    assert "attention_mask" not in batch
+    assert (packed_logits(model, batch) - separate_logits(model, batch)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("leak", ["attention_mask", "use_cache"])
+def test_the_check_above_sees_a_leak(packed, leak):
+    """An all-ones mask or a cache joins the documents without an error; a check blind to it proves nothing."""
+    import torch
+
+    model, batch = packed
+    mistake = {"attention_mask": torch.ones_like(batch["input_ids"])} if leak == "attention_mask" else {leak: True}
+    places = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    with torch.no_grad():
+        leaked = model(**places | mistake).logits
+    assert (leaked - separate_logits(model, batch)).abs().max() > 1e-3
+
+
+def test_accumulation_changes_nothing(base, rows, tmp_path):
+    """A mean of means weighs short rows more, so the batch that fits into memory would decide the result."""
+    shapes = {"4x1": {"batch_size": 4}, "1x4": {"batch_size": 1, "gradient_accumulation": 4}}
+    call = dict(max_length=64, packing=False, progress=False)
+    curves = [train_sft(base, rows, [], tmp_path / n, **ONE_STEP | s, **call)["curve"] for n, s in shapes.items()]
+    assert len(curves[0]) == len(curves[1]) == 2
+    for one, other in zip(*curves, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "first"),
+    [("sigmoid", math.log(2)), ("ipo", 25.0), ("sppo_hard", 50.0), ("sppo_soft", 0.5 * (4.0**2 + 3.0**2))],
+)
+def test_first_loss_of_each_kind(base, pairs, tmp_path, loss, first):
+    """Policy = reference fixes the first loss; another value means another reference, sign or scale."""
+    soft = [{**pair, "chosen_win": 0.9, "rejected_win": 0.2} for pair in pairs]
+    record = train_dpo(base, soft, tmp_path / "dpo", loss=loss, beta=0.1, max_length=64, progress=False, **ONE_STEP)
+    assert record["curve"][0]["loss"] == pytest.approx(first, rel=1e-4)
+    assert None not in record["curve"][0].values() and record["final_margin"] > 0
+
+
+def test_sft_term_is_added(base, tokenizer, pairs, tmp_path):
+    """A weight that TRL ignores would leave the plain loss, and the chosen answers' likelihood would fall."""
+    record = train_dpo(
+        base, pairs, tmp_path / "dpo", sft_weight=0.5, beta=0.1, max_length=64, progress=False, **ONE_STEP
+    )
+    talks = [{"messages": [*pair["prompt"], *pair["chosen"]]} for pair in pairs]
+    nll = sft.held_out_loss(stage.load_model(base), tokenizer, talks)
+    assert record["curve"][0]["loss"] == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-4)
+
+
+def test_soft_sppo_equals_the_paper_and_half_of_the_hard_one():
+    """The factor ½ and the two signs are what a rewrite gets wrong."""
+    import torch
+
+    winner, loser, p_winner, p_loser = torch.rand(4, 64, generator=torch.manual_seed(0))
+    winner, loser = winner * 8 - 4, loser * 8 - 4
+    for beta in (0.001, 0.1, 1.0):
+        ours = sppo_loss(winner, loser, p_winner, p_loser, beta)
+        for n in range(64):
+            errors = [
+                (x[n].item() - (p[n].item() - 0.5) / beta) ** 2 for x, p in ((winner, p_winner), (loser, p_loser))
+            ]
+            assert ours[n].item() == pytest.approx(sum(errors) / 2, rel=1e-4)
+        hard = (winner - 0.5 / beta) ** 2 + (loser + 0.5 / beta) ** 2
+        certain = sppo_loss(winner, loser, torch.ones(64), torch.zeros(64), beta)
+        torch.testing.assert_close(certain, hard / 2)
+
+
+def test_a_step_has_no_end_of_turn_and_an_answer_has(tokenizer, pairs):
+    """A step that ends the turn teaches the model to stop after one step."""
+    begun = [*pairs[0]["prompt"], {"role": "assistant", "content": "1. x"}]
+    step = {"id": "s", "prompt": begun}
+    for side, text in (("chosen", "\n2. y"), ("rejected", "\n2. z")):
+        step[side] = [{"role": "assistant", "content": text}]
+    kept, rejects, counts = prepare_pairs([step, *pairs], tokenizer, 64)
+    assert counts["step_rows"] == 1 and len(kept) == 5 and not rejects
+    ids = pair_ids(tokenizer, step)
+    assert tokenizer.decode(ids["chosen_ids"]).endswith("y") and tokenizer.decode(ids["rejected_ids"]).endswith("z")
+    whole = tokenizer.decode(ids["prompt_ids"] + ids["chosen_ids"])
+    assert whole == "<bos><start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n1. x\n2. y"
+    assert tokenizer.decode(pair_ids(tokenizer, pairs[0])["chosen_ids"]) == "a<end_of_turn>\n"
+
+
+def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):
+    """A launcher that starts one process halves the batch without a word; gradients must be averaged, not added."""
+    call = dict(max_length=64, packing=False, progress=False)
+    one = train_sft(base, rows, [], tmp_path / "one", **ONE_STEP, **call)
+    two = train_sft(
+        base, rows, [], tmp_path / "two", **ONE_STEP | {"batch_size": 2}, **call, backend="ddp", processes=2
+    )
+    assert (one["processes"], two["processes"]) == (1, 2)
+    for ours, theirs in zip(one["curve"], two["curve"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+KILLED = """
+import json, os, signal, sys
+from transformers import TrainerCallback
+from kyara_utils.training import stage
+from kyara_utils.training.sft import train_sft
+
+class Kill(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+watcher = stage._watcher
+stage._watcher = lambda *given: type("Both", (Kill, type(watcher(*given))), {})()
+call = json.loads(sys.argv[1])
+train_sft(call.pop("base"), call.pop("rows"), [], call.pop("out"), **call)
+"""
+
+
+def test_resume_after_kill_9_gives_the_same_weights(base, rows, tmp_path):
+    """Optimizer, schedule and data order must all come back, or the resumed run is another run."""
+    call = ONE_STEP | dict(batch_size=1, max_length=64, packing=False, progress=False, save_steps=3)
+    whole = train_sft(base, rows, [], tmp_path / "whole", **call)
+    said = json.dumps({**call, "base": str(base), "rows": rows, "out": str(tmp_path / "killed")})
+    done = subprocess.run([sys.executable, "-c", KILLED, said], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert list((tmp_path / "killed").glob("checkpoints-*/checkpoint-3"))
+    resumed = train_sft(base, rows, [], tmp_path / "killed", **call)
+    assert resumed["weights"] == whole["weights"] and resumed["curve"] == whole["curve"]
+
+
+def test_interrupted_dpo_resumes_to_the_same_weights(base, pairs, tmp_path, monkeypatch):
+    """The reference must be the model before training, not the half-trained one that is resumed."""
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2)
+    whole = train_dpo(base, pairs, tmp_path / "whole", **call)
+    watcher = stage._watcher
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
+        with pytest.raises(KeyboardInterrupt):
+            train_dpo(base, pairs, tmp_path / "dpo", **call)
+    resumed = train_dpo(base, pairs, tmp_path / "dpo", **call)
+    assert resumed["weights"] == whole["weights"] and resumed["curve"] == whole["curve"]
+    assert not list((tmp_path / "dpo").glob("checkpoints-*"))

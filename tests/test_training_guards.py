@@ -1,0 +1,262 @@
+"""What a user can do wrong, and what must be said before hours are spent: rows, models, memory, precision, methods."""
+
+import json
+import math
+import shutil
+
+import pytest
+import test_training as shared
+
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import write_rows
+from kyara_utils.training import estimate, launch, memory, precision, show, stage
+from kyara_utils.training.bases import base_model_dir, check_tokenizer
+from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.methods import check_method
+from kyara_utils.training.pairs import prepare_pairs
+from kyara_utils.training.sft import train_sft
+from kyara_utils.training.speak import speak
+
+cache, tiny_gguf, base, tokenizer, rows, pairs = (
+    getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "tokenizer", "rows", "pairs")
+)
+SFT = shared.SFT | {"seed": 1, "progress": False}
+DPO = shared.DPO | {"seed": 1, "progress": False}
+
+
+def said(text: str, role: str = "assistant") -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, ""),
+        ({"chosen": said("")}, "bad_turns"),
+        ({"rejected": said("x", "user")}, "bad_turns"),
+        ({"prompt": said("hi", "tool")}, "bad_turns"),
+        ({"prompt": []}, "bad_turns"),
+        ({"chosen": said("z")}, "same_answers"),
+        ({"rejected": said("z" * 90)}, "too_long"),
+        ({"chosen_win": 1.5}, "no_probability"),
+        ({"rejected_win": None}, "no_probability"),
+        ({"prompt": [*said("hi", "user"), *said("1. x")], "chosen": said(" ")}, "bad_turns"),
+    ],
+)
+def test_every_pair_is_kept_or_rejected_by_name(tokenizer, pairs, change, rule):
+    """TRL drops a pair whose prompt is too long and trains on an empty answer, both without a word."""
+    pair = {**pairs[0], "rejected": said("z"), "chosen_win": 0.9, "rejected_win": 0.1, **change}
+    kept, rejects, counts = prepare_pairs([pair], tokenizer, 64, "sppo_soft")
+    assert [row["rule"] for row in rejects] == ([rule] if rule else []) and len(kept) + len(rejects) == 1
+    assert counts["rows"] == 1 and counts[rule or "kept"] == 1
+    assert not rejects or json.loads(rejects[0]["row"]) == pair
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"loss": "dpo"}, "loss: unknown value 'dpo'; use one of sigmoid"),
+        ({"beta": 0.0}, "beta 0.0 must be above 0"),
+        ({"loss": "sppo_soft", "sft_weight": 0.1}, "sft_weight: sppo_soft"),
+        ({"loss": "sppo_soft"}, "no_probability"),
+        ({"method": "dora"}, "method: unknown value 'dora'; use one of full, lora, qlora"),
+        ({"method": "qlora"}, "needs a CUDA device"),
+        ({"backend": "ray"}, "backend: unknown value 'ray'; use one of trl, unsloth, ddp, fsdp2, zero2, zero3"),
+        ({"backend": "fsdp2"}, "backend fsdp2 needs GPUs"),
+        ({"backend": "unsloth"}, "unsloth"),
+    ],
+)
+def test_bad_settings_end_before_anything_is_trained(base, pairs, tmp_path, call, message):
+    """A misspelt loss found after the reference was computed costs hours at scale."""
+    with pytest.raises(KyaraError, match=message):
+        train_dpo(base, pairs, tmp_path / "dpo", **DPO | call)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_unsloth_and_bitsandbytes_are_named_with_the_way_to_get_them(monkeypatch):
+    """A traceback out of a missing optional package tells nobody which extra brings it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KyaraError, match=r"backend unsloth needs the package unsloth.*pip install '\.\[gpu\]'"):
+        check_method("lora", "unsloth", "cuda")
+    with pytest.raises(KyaraError, match="bitsandbytes, which is not installed"):
+        check_method("qlora", "trl", "cuda")
+
+
+def test_nan_ends_training_and_the_last_good_checkpoint_stays(base, rows, tmp_path):
+    """The trainer's own filter logs a NaN as the mean of the losses before it and goes on to save broken weights."""
+    with pytest.raises(KyaraError, match=r"SFT base: (loss|grad_norm) is (nan|inf) at step \d.*lower learning_rate"):
+        train_sft(base, rows, [], tmp_path / "sft", **SFT | {"learning_rate": 1e38, "max_length": 32}, save_steps=1)
+    (checkpoints,) = (tmp_path / "sft").glob("checkpoints-*")
+    last = stage.last_checkpoint(checkpoints)
+    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    assert all(math.isfinite(point["loss"]) for point in history)
+    assert not (tmp_path / "sft" / stage.RECORD).exists()
+
+
+def test_full_disk_is_said_in_one_line(base, rows, tmp_path, monkeypatch):
+    """A checkpoint that cannot be written must not look like a failure of the training code."""
+    from trl import SFTTrainer
+
+    def full(self, *arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SFTTrainer, "_save_checkpoint", full)
+    with pytest.raises(KyaraError, match="No space left on device.*free or remount the disk"):
+        train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
+
+
+def test_a_foreign_tokenizer_is_refused(base, tokenizer, rows, tmp_path):
+    """Ids beyond the table crash in the middle of an epoch; ids within it train the wrong rows silently."""
+    check_tokenizer(base, tokenizer)
+    other = shutil.copytree(base, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    for change, message in (({"vocab_size": 100}, "the model 100 rows"), ({"bos_token_id": 7}, "<bos> is id 2")):
+        (other / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(KyaraError, match=message):
+            train_sft(other, rows, [], tmp_path / "sft", **SFT)
+
+
+def test_base_from_a_folder_is_linked_and_checked(base, tmp_path):
+    """Pickled weights run code when they are loaded; a missing shard shows only after minutes of loading."""
+    linked, gguf = base_model_dir(str(base), tmp_path / "base")
+    assert gguf is None and linked.resolve() == base.resolve() and (linked / "config.json").is_file()
+    assert base_model_dir(str(base), tmp_path / "base")[0] == linked
+    broken = shutil.copytree(base, tmp_path / "broken")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(KyaraError, match="lacks model-00002-of-00002.safetensors"):
+        base_model_dir(str(broken), tmp_path / "base")
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    with pytest.raises(KyaraError, match="convert the .bin files to safetensors"):
+        base_model_dir(str(broken), tmp_path / "base")
+    assert (base / "model.safetensors").is_file(), "the link may go, the user's model must not"
+
+
+@pytest.mark.parametrize("name", ["nowhere.gguf", "no model", "../x/y"])
+def test_unknown_base_is_refused_without_asking_the_hub(name, tmp_path, monkeypatch):
+    """A typing error must not become a request to a server."""
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked the Hub"))
+    with pytest.raises(KyaraError, match="give gemma-3-270m, a .gguf, a folder or owner/model"):
+        base_model_dir(name, tmp_path / "base")
+
+
+def test_hub_errors_become_one_line(tmp_path, monkeypatch):
+    """A gated model fails with the client's own exception types, forty lines deep."""
+
+    def refuse(repository, revision, cache_dir, allow_patterns):
+        assert (repository, revision) == ("google/gemma-2-2b-it", "main") and "*.bin" not in allow_patterns
+        raise RuntimeError("403")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(KyaraError, match="google/gemma-2-2b-it@main did not arrive.*HF_TOKEN"):
+        base_model_dir("google/gemma-2-2b-it@main", tmp_path / "base")
+
+
+def test_precision_follows_the_measurement():
+    """bf16 by belief took fifteen times as long on a CPU that emulates it."""
+    assert precision._on_cpu({"float32": 60.0, "bfloat16": 0.9})[0] == "float32"
+    assert precision._on_cpu({"float32": 60.0, "bfloat16": 900.0})[0] == "bfloat16"
+    assert "0.9 GFLOP/s in bf16, 60 in fp32" in precision._on_cpu({"float32": 60.0, "bfloat16": 0.9})[1]
+
+
+def test_memory_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monkeypatch):
+    """A kernel killed for memory leaves a notebook that says every cell completed."""
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**20)
+    monkeypatch.setattr(stage, "load_model", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(KyaraError, match=r"needs about .* GB on cpu, 0\.0 GB are free .*; (set|lower|use) "):
+        train_sft(base, rows, [], tmp_path / "sft", **SFT)
+
+
+def test_memory_of_the_paper_scale_run():
+    """Full training of 2.6 B parameters is 42 GB of states: one 80 GB device holds it, one T4 does not."""
+    facts = {"parameters": 2_614_341_888, "vocabulary": 256_000, "layers": 26, "hidden": 2304}
+    facts |= {"intermediate": 9216, "attention": 2048, "heads": 8}
+    job = {"batch_size": 1, "max_length": 4096, "method": "full", "backend": "trl", "dtype": "bfloat16"}
+    full = memory.peak_memory(facts, job, "cuda")
+    assert sum(full[name] for name in ("weights", "gradients", "optimizer")) == 16 * facts["parameters"]
+    assert 42e9 < sum(full.values()) < 80e9
+    shards = memory.peak_memory(facts, job | {"backend": "fsdp2"}, "cuda", processes=8)
+    assert shards["optimizer"] == full["optimizer"] / 8 and shards["activations"] == full["activations"]
+    small = job | {"method": "qlora", "dtype": "float32"}
+    for recipe in ({"max_length": 1024}, {"max_length": 768, "beta": 0.1}):  # of kaggle-t4: SFT, DPO
+        assert sum(memory.peak_memory(facts, small | recipe, "cuda").values()) < 14.5e9
+    pairs = memory.peak_memory(facts, job | {"max_length": 2048, "beta": 0.1}, "cuda")
+    assert sum(pairs.values()) < 80e9
+
+
+def test_flop_of_a_known_model(base):
+    """Gemma-2-2b on 4.51 B tokens is about 7e19 FLOP by the rule of six."""
+    facts = {"parameters": 2_614_341_888, "layers": 26, "attention": 2048}
+    assert estimate.training_flop(facts, 4.51e9, 0) == pytest.approx(7.07e19, rel=0.01)
+    assert estimate.training_flop(facts, 4.51e9, 4096) > 1.1 * 7.07e19
+    import torch
+
+    counted = {id(weight): weight.numel() for weight in stage.load_model(base).parameters()}
+    assert estimate.model_facts(base)["parameters"] == sum(counted.values())
+    found = estimate.estimate(base, 1000, 64)
+    one, eight = (run["hours"] for run in found["runs"] if run["on"] == "H100")
+    assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.told(found) and torch.__version__
+
+
+def test_adapters_are_merged_into_one_tied_model(base, tokenizer, rows, pairs, tmp_path):
+    """A stage hands on a whole model; an untied head would be lost by the next reader of the folder."""
+    from safetensors import safe_open
+
+    tuned = {**SFT, "learning_rate": 3e-2, "method": "lora", "epochs": 1}
+    record = train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **tuned)
+    assert record["held_out_after"] < record["held_out_before"]
+    names = [set(safe_open(f / "model.safetensors", "np").keys()) for f in (base, tmp_path / "sft")]
+    assert names[0] == names[1] and not any("lora" in name for name in names[1])
+    again = train_sft(base, rows[:6], rows[6:], tmp_path / "again", **tuned)
+    assert again["weights"] == record["weights"]
+    dpo = train_dpo(
+        tmp_path / "sft", pairs, tmp_path / "dpo", **DPO | {"method": "lora", "learning_rate": 2e-2, "epochs": 1}
+    )
+    assert dpo["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) and dpo["final_margin"] > 0
+
+
+def test_show_prints_rows_with_the_supervised_span(base, rows, pairs, tmp_path, capsys):
+    """Labels that nobody looks at are wrong for months."""
+    talks, prefer = write_rows(tmp_path / "a.parquet", rows), tmp_path / "b.jsonl"
+    prefer.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    show.main([str(talks), "--model", str(base), "--row", "1"])
+    assert "user\nq1?<end_of_turn>\n<start_of_turn>model\n⟦abcabc<end_of_turn>\n⟧" in capsys.readouterr().out
+    show.main([str(prefer), "--model", str(base)])
+    out = capsys.readouterr().out
+    assert out.count("--- row") == 3 and "model\n⟦a<end_of_turn>\n⟧" in out and "rejected: <bos>" in out
+    with pytest.raises(KyaraError, match="has rows 0 to 7, no 8"):
+        show.main([str(talks), "--model", str(base), "--row", "8"])
+
+
+def test_launch_commands_name_processes_and_configuration():
+    """`accelerate launch --cpu` starts one process whatever is asked; world size is checked in the worker too."""
+    configs = launch.configurations(shared.Path(__file__).resolve().parents[1])
+    assert list(configs) == ["ddp", "fsdp2", "zero2", "zero3"]
+    gpu = launch.command(configs["fsdp2"], 8, "job.json", "cuda", "bfloat16")
+    assert gpu[1:5] == ["-m", "accelerate.commands.launch", "--config_file", str(configs["fsdp2"])]
+    assert gpu[5:9] == ["--num_processes", "8", "--mixed_precision", "bf16"]
+    assert "torch.distributed.run" in launch.command(configs["ddp"], 2, "job.json", "cpu", "float32")
+    with pytest.raises(KyaraError, match="1 training processes run, 2 were asked for"):
+        launch.check_world(1, 2)
+
+
+def test_launch_configurations_load():
+    """A key that accelerate does not know ends the job at its start, on the expensive machine."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    for name, path in launch.configurations(shared.Path(__file__).resolve().parents[1]).items():
+        config = load_config_from_file(str(path))
+        wanted = {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}.get(name, "DEEPSPEED")
+        assert config.distributed_type.value == wanted and config.num_machines == 1
+
+
+def test_a_model_that_learnt_an_answer_gives_it_and_stops(base, rows, tmp_path):
+    """A mask without the end of turn, or stop tokens lost in saving: the commonest complaint about tuned models."""
+    call = SFT | {"learning_rate": 1e-2, "epochs": 30, "max_length": 32}
+    row = {**rows[0], "source": "rag"}
+    record = train_sft(base, [row], [row], tmp_path / "sft", **call)
+    assert record["held_out_by_source"] == {"rag": [record["held_out_before"], record["held_out_after"]]}
+    (answer,) = speak(tmp_path / "sft", [row["messages"][:1]], max_tokens=20)
+    assert answer == {"text": "abc", "stopped": True, "special": []}
+    (cut,) = speak(tmp_path / "sft", [row["messages"][:1]], max_tokens=2)
+    assert not cut["stopped"] and cut["text"] == "ab"
