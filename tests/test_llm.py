@@ -182,6 +182,7 @@ def test_every_prompt_renders_and_states_its_inputs():
     from kyara_utils.llm.run_vocabulary import PACKAGE
 
     lists = {"documents": [Shown(("<documents>", "<documents>"))], "digests": ["<digests>"]}
+    lists["rounds"] = [("<rounds>", "<rounds>")]
     names = [f"{path.parents[1].name}/{path.stem}" for path in PACKAGE.glob("*/prompts/*.md")]
     assert len(names) >= 12
     for name in names:
