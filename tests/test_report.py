@@ -10,7 +10,7 @@ import yaml
 
 from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
 from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, model_card
-from kyara_utils.report.style import model_colours, save_figure
+from kyara_utils.report.style import model_colours, picture, save_figure
 from kyara_utils.runs.errors import KyaraError
 
 MODELS = ("base", "sft", "dpo")
@@ -364,3 +364,10 @@ def test_html_report_is_safe_and_self_contained(tmp_path):
     assert not re.search(r"(?:src|href)=.?(?:https?:)?//", page)
     with pytest.raises(KyaraError, match="missing.png"):
         html_report("t", [], [(tmp_path / "missing.png", "c")])
+
+
+def test_a_cell_shows_the_same_picture_as_the_file(tmp_path):
+    """A figure object that a kernel cannot draw leaves a cell empty where a finding was promised."""
+    figure = plots_data.funnel([{"stage": "written", "source": "rag", "rows_in": 3, "rows_out": 2}])
+    shown = picture(figure)
+    assert shown.data == save_figure(figure, tmp_path, "x").read_bytes() and shown.data[:4] == b"\x89PNG"

@@ -85,16 +85,29 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 
     Raises KyaraError where a label needs a glyph that no font has: an empty box in a figure is an error.
     """
-    image, path = io.BytesIO(), Path(folder) / f"{name}.png"
+    path = Path(folder) / f"{name}.png"
+    image = _png(figure, name)
+    with replacing(path) as temporary:
+        temporary.write_bytes(image)
+    return path
+
+
+def picture(figure: Figure, width: int = 640) -> Any:
+    """A figure as a cell shows it, `width` pixels wide: our figures know nothing of a notebook's drawing backend."""
+    from IPython.display import Image
+
+    return Image(_png(figure, "in this cell"), width=width)
+
+
+def _png(figure: Figure, name: str) -> bytes:
+    image = io.BytesIO()
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph .* missing")
         try:
             figure.savefig(image, format="png", metadata={"Software": None})
         except UserWarning as warning:
             raise KyaraError(f"figure {name}: {warning}; remove the character or add a font that has it") from warning
-    with replacing(path) as temporary:
-        temporary.write_bytes(image.getvalue())
-    return path
+    return image.getvalue()
 
 
 def title(figure: Figure, finding: str, note: str = "") -> None:
