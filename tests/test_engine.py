@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from kyara_utils.__main__ import main
-from kyara_utils.llm import Client, Model, Request, until_accepted
+from kyara_utils.llm import Client, Model, Request, complete, load_prompt, until_accepted
 from kyara_utils.llm.formats import schema_problem
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.limits import Gate, Pace
@@ -185,6 +185,16 @@ def test_bad_format_is_asked_again_with_the_parsers_error(tmp_path):
     assert not response.error and len(response.call_ids) == 2 and usage["reasked"] == 1
     asked = calls[response.call_id]["messages"]
     assert asked[1] == {"role": "assistant", "content": seen[0]} and "缺少「結論」" in asked[2]["content"]
+
+
+def test_a_prompts_own_schema_reaches_the_server(tmp_path):
+    """A schema that stands in the prompt file and not in the request constrains nothing."""
+    with stub() as (url, _):
+        with Client(Model("stub", url, model="m"), Ledger(tmp_path / "s.sqlite")) as client:
+            complete(client, load_prompt("synthesis/expand"), [{"question": "為什麼？"}], reasks=0)
+    (call,) = Ledger(tmp_path / "s.sqlite").calls()
+    schema = json.loads(call.request)["response_format"]["json_schema"]["schema"]
+    assert schema == load_prompt("synthesis/expand", "en").schema and schema["required"] == ["search_query"]
 
 
 def test_schema_check_survives_hostile_json():

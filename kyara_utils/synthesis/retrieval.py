@@ -12,13 +12,6 @@ from kyara_utils.llm import Client, score
 from kyara_utils.synthesis.checks import leaked_prompt
 from kyara_utils.synthesis.drafts import Row, examples_of, excerpt, passage, problem_of, verdicts, write
 
-QUERIES_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "search_query": {"type": "array", "items": {"type": "string", "maxLength": 24}, "minItems": 5, "maxItems": 5}
-    },
-    "required": ["search_query"],
-}
 LABELS = {"zh-Hant": ("能", "否"), "en": ("Yes", "No")}
 DIGEST_LIMIT = 500
 RRF_K = 60
@@ -27,9 +20,7 @@ RRF_K = 60
 def expand_queries(client: Client, drafts: list[Row], seed: int = 0, language: str = "zh-Hant") -> list[Row]:
     """Add `queries`: five search queries, or none where the model's JSON could not be read (the question remains)."""
     inputs = [{"question": draft["question"]} for draft in drafts]
-    responses = write(
-        client, "expand", language, drafts, inputs, max_tokens=120, temperature=0.3, schema=QUERIES_SCHEMA, seed=seed
-    )
+    responses = write(client, "expand", language, drafts, inputs, max_tokens=120, temperature=0.3, seed=seed)
     for draft, response in zip(drafts, responses, strict=True):
         draft["queries"] = read_queries(response.text)
     return drafts
