@@ -12,8 +12,9 @@ from kyara_utils.knowledge.records import FILTERS, Record
 from kyara_utils.runs.errors import KyaraError
 
 GRAPH_ABOVE = 10_000  # points up to which an exact scan takes a millisecond or two: no graph, no quantisation
-EF = 128  # candidates of a graph search; recall@10 stays above 0.99 and a query below a millisecond
-OVERSAMPLING = 2.0  # int8 finds twice as many candidates, which the float32 vectors then rescore
+HNSW = {"m": 32, "ef_construct": 200}  # with fewer links a search needs twice the candidates for the same recall
+EF = 72  # candidates of a graph search in each segment; see the index bench for recall@10 and the time of a query
+OVERSAMPLING = 1.5  # int8 finds that many more candidates, which the float32 vectors then rescore
 SEGMENTS = 4  # of a large index, each with its own graph: built one after the other, they need half of the memory
 NO_GRAPH = 10**9  # kilobytes: an indexing threshold that is never reached
 Where = Mapping[str, str | Sequence[str]]
@@ -38,7 +39,7 @@ def config(dim: int, graph: bool, points: int = 0):
     return EdgeConfig(
         vectors={"dense": EdgeVectorParams(size=dim, distance=Distance.Cosine)},
         sparse_vectors={"bm25": EdgeSparseVectorParams(modifier=Modifier.Idf)},
-        hnsw_config=HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+        hnsw_config=HnswIndexConfig(**HNSW, full_scan_threshold=10_000),
         quantization_config=int8 if graph else None,
         optimizers=EdgeOptimizersConfig(
             default_segment_number=SEGMENTS if graph else 1,

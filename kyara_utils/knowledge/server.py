@@ -170,7 +170,7 @@ def _graph(client, target: str, wanted: bool) -> None:
     from qdrant_client import models
 
     if wanted:
-        client.update_collection(target, hnsw_config=models.HnswConfigDiff(m=16, ef_construct=100))
+        client.update_collection(target, hnsw_config=models.HnswConfigDiff(**edge.HNSW))
 
 
 def _switch_alias(client, name: str, target: str) -> None:
