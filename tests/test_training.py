@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import precision, stage
-from kyara_utils.training.checkpoints import PARTS, export_gguf, gguf_to_transformers
+from kyara_utils.training.checkpoints import PARTS, gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.gguf_export import export_gguf, exportable
 from kyara_utils.training.sft import held_out_loss, train_sft
 from kyara_utils.training.templates import INFERENCE_TEMPLATE, encode, render_row, supervised_share
 
@@ -268,11 +270,77 @@ def test_export_returns_the_same_weights(base, tiny_gguf, tmp_path):
     """A forgotten +1 on a norm or a wrong name gives a file that loads and babbles."""
     import numpy as np
 
-    out = read_gguf(export_gguf(base, tiny_gguf, tmp_path / "out.gguf", "f32"))
-    for ours, theirs in zip(out.tensors, read_gguf(tiny_gguf).tensors, strict=True):
-        np.testing.assert_allclose(ours.rows.view(np.float32), theirs.rows.view(np.float32), atol=1e-6)
+    out, source = read_gguf(export_gguf(base, tmp_path / "out.gguf", "f32")), read_gguf(tiny_gguf)
+    theirs = {tensor.name: tensor.rows.view(np.float32) for tensor in source.tensors}
+    assert len(out.tensors) == len(theirs)
+    for ours in out.tensors:
+        np.testing.assert_allclose(ours.rows.view(np.float32), theirs[ours.name], atol=1e-6)
+    assert {key: out.need(key) for key in source.fields if "gemma3." in key} == pytest.approx(
+        {key: source.need(key) for key in source.fields if "gemma3." in key}
+    )
     assert out.need("tokenizer.ggml.eot_token_id") == 5
     assert out.need("tokenizer.chat_template") == INFERENCE_TEMPLATE
+
+
+@pytest.fixture(scope="module")
+def gemma2(base, cache):
+    """Four random layers of Gemma 2 with both soft caps, as a model of the Hub comes: a folder, and no GGUF."""
+    import torch
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    tokenizer = stage.load_tokenizer(base)
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer) + 7, hidden_size=64, intermediate_size=96, num_hidden_layers=4, head_dim=32,
+        num_attention_heads=4, num_key_value_heads=2, query_pre_attn_scalar=32, sliding_window=8,
+        max_position_embeddings=512, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, initializer_range=0.3,
+        bos_token_id=2, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    Gemma2ForCausalLM(config).save_pretrained(cache / "gemma2")
+    tokenizer.save_pretrained(cache / "gemma2")
+    return cache / "gemma2"
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("f32", 0.01), ("f16", 0.02), ("q8_0", 0.2)])
+@pytest.mark.parametrize("family", ["gemma2", "base"])
+def test_llama_cpp_computes_the_logits_of_transformers(request, tmp_path, family, dtype, near):
+    """A soft cap, a window or a rotary base left out still gives fluent text; the prompt is longer than the window."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+    import torch
+
+    folder, text = request.getfixturevalue(family), "user says: two words, then a dozen more [use]"
+    tokenizer, model = stage.load_tokenizer(folder), stage.load_model(folder)
+    tokens = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        scores = torch.log_softmax(model(tokens).logits[0, -1], -1)
+    options = xllamacpp.CommonParams()
+    options.model.path, options.n_ctx, options.warmup, options.verbosity = (
+        str(export_gguf(folder, tmp_path / "m.gguf", dtype)), 512, False, -1,
+    )  # fmt: skip
+    server = xllamacpp.Server(options)
+    assert _ask(server, "/tokenize", {"content": text, "add_special": True})["tokens"] == tokens[0].tolist()
+    answer = _ask(server, "/completion", {"prompt": text, "n_predict": 1, "temperature": 0, "n_probs": 50})
+    first = answer["completion_probabilities"][0]["top_logprobs"]
+    assert len(first) == 50 and scores.std() > 0.1
+    assert max(abs(scores[item["id"]].item() - item["logprob"]) for item in first) < near
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "llama"}, "text models of Gemma 2 and 3"),
+        ({"query_pre_attn_scalar": 16}, "not scaled by the head's size"),
+        ({"layer_types": ["full_attention"] * 4}, "do not alternate 1 in 2"),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise_is_not_exported(gemma2, tmp_path, change, message):
+    """The file would load and answer, only worse than the model that was trained."""
+    folder = shutil.copytree(gemma2, tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(KyaraError, match=message):
+        export_gguf(folder, tmp_path / "m.gguf")
+    assert exportable(folder) == (config["model_type"] == "gemma2") and not (tmp_path / "m.gguf").exists()
 
 
 @needs_gemma
@@ -286,7 +354,7 @@ def test_real_model_from_gguf_and_back(tmp_path):
     texts = [path.read_text(encoding="utf-8") for path in corpus]
     gguf = trimmed_gemma(kept_ids(packages.gemma_gguf(), texts, size=16384))
     folder = gguf_to_transformers(gguf, tmp_path / "base")
-    copy = export_gguf(folder, gguf, tmp_path / "copy.gguf", "f32")
+    copy = export_gguf(folder, tmp_path / "copy.gguf", "f32")
     tokenizer, model = stage.load_tokenizer(folder), stage.load_model(folder)
     options = xllamacpp.CommonParams()
     options.model.path, options.n_ctx, options.warmup, options.verbosity = str(copy), 2048, False, -1

@@ -16,20 +16,20 @@ from kyara_utils.training.losses import sppo_loss
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
 from kyara_utils.training.sft import train_sft
 
-cache, tiny_gguf, base, tokenizer, rows, pairs = (
-    getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "tokenizer", "rows", "pairs")
+cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
+    getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "tokenizer", "rows", "pairs")
 )
 ROOT = Path(__file__).resolve().parents[1]
 ONE_STEP = dict(learning_rate=1e-3, epochs=1, gradient_accumulation=1, batch_size=4, warmup_ratio=0.0, seed=1)
 
 
-@pytest.fixture(scope="module")
-def packed(base, tokenizer, rows, cache):
+@pytest.fixture(scope="module", params=["base", "gemma2"])
+def packed(request, tokenizer, rows, cache):
     """The model, and one batch as the trainer packs it."""
-    model = stage.load_model(base)
+    model = stage.load_model(request.getfixturevalue(request.param))
     parameters = ONE_STEP | {"max_length": 512, "packing": True, "dtype": "float32", "batch_size": 1}
     with stage.quiet():
-        trainer = sft._trainer(model, tokenizer, rows, parameters, cache / "packed", 0)
+        trainer = sft._trainer(model, tokenizer, rows, parameters, cache / f"packed-{request.param}", 0)
         return model.eval(), next(iter(trainer.get_train_dataloader()))
 
 

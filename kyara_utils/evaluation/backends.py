@@ -116,8 +116,9 @@ def load_model(name: str | Path) -> tuple[Any, Any]:
     """Load a causal model and its tokenizer on the best device, in the precision that device is right in."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from kyara_utils.runs.env import device_and_dtype
+    from kyara_utils.runs.env import device_and_dtype, keep_soft_caps
 
+    keep_soft_caps()
     device, dtype, _ = device_and_dtype()
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)

@@ -75,6 +75,16 @@ def device_and_dtype() -> tuple[str, str, str]:
     return "cpu", "float32", "PyTorch sees no CUDA device; bf16 matrix products are emulated on most CPUs"
 
 
+def keep_soft_caps() -> None:
+    """Let transformers load Gemma 2 with eager attention: its sdpa leaves the soft cap out without a word.
+
+    Set on the class, since trainers load a reference by themselves. Later transformers refuse sdpa here.
+    """
+    from transformers import Gemma2PreTrainedModel
+
+    Gemma2PreTrainedModel._supports_sdpa = False
+
+
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide a result."""
     found = {"python": platform.python_version()}

@@ -87,7 +87,8 @@ def check_tokenizer(model_dir: Path, tokenizer) -> None:
     """
     config = json.loads((Path(model_dir) / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config") or config
-    rows, highest = config.get("vocab_size"), max(tokenizer.get_vocab().values())
+    rows, added = config.get("vocab_size"), tokenizer.get_added_vocab()  # Gemma 3's has an image token without a row
+    highest = max(number for text, number in tokenizer.get_vocab().items() if text not in added)
     if rows is not None and highest >= rows:
         raise KyaraError(f"{model_dir}: the tokenizer has id {highest}, the model {rows} rows; use the model's own")
     for name in ("bos", "pad"):

@@ -1,4 +1,4 @@
-"""Between GGUF and transformers, both ways, without losing a bit on the way in.
+"""A GGUF of Gemma 3 as a transformers folder, without losing a bit; the way back is `gguf_export`.
 
 transformers' own GGUF loader takes minutes for the embedded model, reads its tokenizer wrongly in 5.17 and
 leaves a model that refuses to be saved. The mapping below is llama.cpp's for Gemma 3
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara_utils.llm.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
+from kyara_utils.llm.gguf_file import Gguf, read_gguf
 from kyara_utils.llm.gguf_tokenizer import tokenizer_of
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
-from kyara_utils.training.templates import CHAT_TEMPLATE, INFERENCE_TEMPLATE, TURN_END
+from kyara_utils.training.templates import CHAT_TEMPLATE, TURN_END
 
 PARTS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -23,7 +23,6 @@ PARTS = {
     "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
 }  # fmt: skip
 TOP = {"token_embd": "embed_tokens", "output_norm": "norm"}
-FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's LLAMA_FTYPE numbers
 LOCAL_ROPE_BASE = 10_000.0  # Gemma 3's sliding layers; GGUF leaves it to the reader, as does the 5:1 pattern
 
 
@@ -108,51 +107,3 @@ def gemma_config(source: Gguf, **token_ids: int):
         },
         **token_ids,
     )  # fmt: skip
-
-
-def export_gguf(model_dir: Path, like: Path, out: Path, dtype: str = "q8_0") -> Path:
-    """Write the weights of `model_dir` as a GGUF that llama.cpp serves as a chat model.
-
-    `like` is the GGUF the model descends from: its metadata and tokenizer are copied. `dtype` (q8_0, f16,
-    f32) holds for matrices; norms stay fp32. Raises `KyaraError` when the shapes do not belong together.
-    """
-    if dtype not in FILE_TYPES:
-        raise KyaraError(f"unknown dtype {dtype!r}; use one of {', '.join(FILE_TYPES)}")
-    source, state = read_gguf(like), _load_state(model_dir)
-    tensors = [_encode(tensor, state, dtype, like) for tensor in source.tensors]
-    return write_gguf(out, _chat_fields(source, dtype), tensors)
-
-
-def _load_state(model_dir: Path) -> dict[str, np.ndarray]:
-    from safetensors import safe_open
-
-    state = {}
-    for file in sorted(Path(model_dir).glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            state.update({name: weights.get_tensor(name).float().numpy() for name in weights.keys()})
-    if not state:
-        raise KyaraError(f"no weights in {model_dir}; run the step that writes that model")
-    return state
-
-
-def _encode(tensor: Tensor, state: dict[str, np.ndarray], dtype: str, like: Path) -> Tensor:
-    from gguf import GGMLQuantizationType, quant_shape_from_byte_shape, quantize
-
-    weight = state.get(transformers_name(tensor.name))
-    shape = quant_shape_from_byte_shape(tensor.rows.shape, GGMLQuantizationType(tensor.kind))
-    if weight is None or weight.shape != tuple(shape):
-        raise KyaraError(f"{tensor.name} of {like} does not fit the model; give the GGUF it was made from")
-    if tensor.name.endswith("norm.weight"):
-        return Tensor(tensor.name, 0, (weight + 1).astype(np.float32).view(np.uint8))
-    kind = GGMLQuantizationType[dtype.upper()]
-    return Tensor(tensor.name, int(kind), quantize(weight, kind).view(np.uint8))
-
-
-def _chat_fields(source: Gguf, dtype: str) -> dict[str, Field]:
-    turn_end = source.need("tokenizer.ggml.tokens").index(TURN_END)
-    return {
-        **source.fields,
-        "general.file_type": Field(4, FILE_TYPES[dtype]),
-        "tokenizer.chat_template": Field(8, INFERENCE_TEMPLATE),
-        "tokenizer.ggml.eot_token_id": Field(4, turn_end),
-    }

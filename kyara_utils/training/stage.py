@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.llm.packages import read_json, replace_text, sha256_of
+from kyara_utils.runs.env import keep_soft_caps
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id
 from kyara_utils.training.precision import choose_precision
@@ -76,6 +77,7 @@ def load_model(model_dir: Path, device: str = "", dtype: str = "float32", **opti
     from transformers.utils import logging as noise
 
     noise.disable_progress_bar()
+    keep_soft_caps()
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, use_safetensors=True, **options)
     return model if "device_map" in options else model.to(device or choose_precision()[0])
 
