@@ -78,6 +78,8 @@ def test_unsloth_and_bitsandbytes_are_named_with_the_way_to_get_them(monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(KyaraError, match=r"backend unsloth needs the package unsloth.*pip install '\.\[gpu\]'"):
         check_method("lora", "unsloth", "cuda")
+    with pytest.raises(KyaraError, match=r"backend zero2 needs the package deepspeed.*'\.\[zero\]'"):
+        launch.world_size("zero2", 2)
     with pytest.raises(KyaraError, match="bitsandbytes, which is not installed"):
         check_method("qlora", "trl", "cuda")
 

@@ -11,6 +11,7 @@ Row = dict[str, Any]
 
 # Figure name → (function, table it is drawn from). 09 draws exactly these.
 FIGURES: dict[str, tuple[Callable, str]] = {
+    "retrieval": (plots_eval.retrieval, "retrieval"),
     "language_distribution": (plots_data.language_distribution, "language_distribution"),
     "conversation_rounds": (plots_data.conversation_rounds, "conversation_rounds"),
     "token_lengths": (plots_data.token_lengths, "token_lengths"),

@@ -18,7 +18,7 @@ from typing import Any
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training.methods import BACKENDS
+from kyara_utils.training.methods import BACKENDS, need
 from kyara_utils.training.precision import choose_precision
 
 JOB, ROWS, MEASURED, LOG = "job.json", "job_rows.parquet", "job_measured.json", "launch.log"
@@ -33,12 +33,18 @@ def configurations(root: Path) -> dict[str, Path]:
 def world_size(backend: str, processes: int) -> int:
     """Return the processes that `backend` trains in: 1, or of a launch configuration `processes` (0: one a GPU).
 
-    Raises `KyaraError` for a back end that is neither code of ours nor a configuration, and where there are no GPUs.
+    Raises `KyaraError` for a back end that is neither code of ours nor a configuration, where there are no GPUs, and
+    for ZeRO without DeepSpeed.
     """
     known = [*BACKENDS, *configurations(find_root())]
     if backend not in known:
         raise KyaraError(f"backend: unknown value {backend!r}; use one of {', '.join(known)}")
-    return 1 if backend in BACKENDS else processes or _gpus(backend)
+    if backend in BACKENDS:
+        return 1
+    found = processes or _gpus(backend)
+    if backend.startswith("zero"):
+        need("deepspeed", f"backend {backend}", "pip install --no-build-isolation '.[zero]', or set backend to fsdp2")
+    return found
 
 
 def run_job(job: dict[str, Any], rows: list[dict], fit: Callable[..., dict], progress: bool) -> dict[str, Any]:

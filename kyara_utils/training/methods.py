@@ -22,16 +22,17 @@ def check_method(method: str, backend: str, device: str) -> None:
     if method not in METHODS:
         raise KyaraError(f"method: unknown value {method!r}; use one of {', '.join(METHODS)}")
     if backend == "unsloth":
-        _need("unsloth", "backend unsloth", "pip install '.[gpu]', or set backend to trl")
+        need("unsloth", "backend unsloth", "pip install '.[gpu]', or set backend to trl")
         if device != "cuda":
             raise KyaraError("backend unsloth needs a CUDA device; set backend to trl")
     if method == "qlora":
         if device != "cuda":
             raise KyaraError("method qlora needs a CUDA device for its 4-bit weights; set method to lora")
-        _need("bitsandbytes", "method qlora", "pip install '.[gpu]', or set method to lora")
+        need("bitsandbytes", "method qlora", "pip install '.[gpu]', or set method to lora")
 
 
-def _need(package: str, what: str, mend: str) -> None:
+def need(package: str, what: str, mend: str) -> None:
+    """Raise `KyaraError` when an optional package is not installed."""
     from importlib.util import find_spec
 
     if find_spec(package) is None:
