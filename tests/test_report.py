@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
-from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, model_card
+from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, hub_name, model_card
 from kyara_utils.report.style import model_colours, picture, save_figure
 from kyara_utils.runs.errors import KyaraError
 
@@ -371,3 +371,17 @@ def test_a_cell_shows_the_same_picture_as_the_file(tmp_path):
     figure = plots_data.funnel([{"stage": "written", "source": "rag", "rows_in": 3, "rows_out": 2}])
     shown = picture(figure)
     assert shown.data == save_figure(figure, tmp_path, "x").read_bytes() and shown.data[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("base_model", "name"),
+    [
+        ("gemma-3-270m", "google/gemma-3-270m"),
+        ("google/gemma-2-2b-it@main", "google/gemma-2-2b-it"),
+        ("/data/models/mine", "mine"),
+        ("../mine", "mine"),
+    ],
+)
+def test_card_names_the_base_without_its_path(base_model, name):
+    """A card is published; a folder on somebody's machine is not."""
+    assert hub_name(base_model) == name

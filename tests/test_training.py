@@ -375,6 +375,27 @@ def test_real_model_from_gguf_and_back(tmp_path):
     assert chat["prompt"].removeprefix("<bos>") == wanted.removeprefix("<bos>")
 
 
+@needs_gemma
+def test_trimming_leaves_the_kept_logits(tmp_path):
+    """A row mapped one place off answers fluently in the wrong words."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    text = "臺灣的夜市裡,阿伯一邊烤香腸一邊和客人聊天 and so on."
+    kept = kept_ids(packages.gemma_gguf(), [text], size=4096)
+    folders = [tmp_path / "whole", tmp_path / "trimmed"]
+    logits = []
+    for folder, gguf in zip(folders, (packages.gemma_gguf(), trimmed_gemma(kept)), strict=True):
+        gguf_to_transformers(gguf, folder)
+        tokens = torch.tensor([stage.load_tokenizer(folder)(text)["input_ids"]])
+        with torch.no_grad():
+            logits.append((tokens, stage.load_model(folder)(tokens).logits[0]))
+    (whole_ids, whole), (ids, trimmed) = logits
+    assert whole_ids.tolist() == [[kept[number] for number in ids[0].tolist()]]
+    assert trimmed.shape[1] == len(kept) and whole.shape[1] > 50 * len(kept)
+    assert (whole[:, kept] - trimmed).abs().max() < 1e-5 * whole.abs().max()
+
+
 def _ask(server, path: str, body: dict) -> dict:
     from urllib.request import Request, urlopen
 

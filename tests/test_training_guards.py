@@ -1,5 +1,6 @@
 """What a user can do wrong, and what must be said before hours are spent: rows, models, memory, precision, methods."""
 
+import copy
 import json
 import math
 import shutil
@@ -110,6 +111,9 @@ def test_full_disk_is_said_in_one_line(base, rows, tmp_path, monkeypatch):
 def test_a_foreign_tokenizer_is_refused(base, tokenizer, rows, tmp_path):
     """Ids beyond the table crash in the middle of an epoch; ids within it train the wrong rows silently."""
     check_tokenizer(base, tokenizer)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens("<image_soft_token>", special_tokens=True)  # as Gemma 3's text models have it: without a row
+    check_tokenizer(base, more)
     other = shutil.copytree(base, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     for change, message in (({"vocab_size": 100}, "the model 100 rows"), ({"bos_token_id": 7}, "<bos> is id 2")):

@@ -7,6 +7,7 @@ stand.
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def dataset_card(
     """
     values = {"name": name, "manifests": manifests, "languages": list(languages), "figures": list(figures)}
     return _render("dataset_card.md.jinja", note=note, licence=licence, **values)
+
+
+def hub_name(base_model: str) -> str:
+    """The base as a card names it: a Hub id without its revision; of a file or folder only the name, never its path."""
+    if base_model == "gemma-3-270m":  # the pip package
+        return "google/gemma-3-270m"
+    name = base_model.partition("@")[0]
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith(".") else Path(name).name
 
 
 def model_card(
