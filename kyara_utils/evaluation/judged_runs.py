@@ -1,7 +1,8 @@
-"""Running the rated benchmarks of the card with a judge of one's own: MT-Bench, MT-Bench-TW, AlignBench in two scripts.
+"""Running the judged benchmarks of the card with a judge of one's own: MT-Bench, MT-Bench-TW, AlignBench in two scripts
+by ratings, AlpacaEval and Arena-Hard against published answers (`baseline_runs`).
 
 Questions, references and judge prompts are the benchmarks' own files (`published`). Answers are greedy, and the judge
-is not the card's, so these ratings compare our models with each other; the card's column is only shown beside them.
+is not the card's, so these figures compare our models with each other; the card's column is only shown beside them.
 """
 
 import math
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from kyara_utils.evaluation import alignbench, mt_bench
+from kyara_utils.evaluation import alignbench, baseline_runs, mt_bench
 from kyara_utils.evaluation.golden_files import read_records
 from kyara_utils.evaluation.published import DATA_VARIABLE, REGISTRY, fetch
 from kyara_utils.evaluation.running import generate
@@ -25,14 +26,14 @@ Row = dict[str, Any]
 Answers = dict[str, dict[Any, Any]]  # benchmark → question id → turns (MT-Bench) or text (AlignBench)
 HUB = "hub"
 ALIGN = {"alignbench_cht": True, "alignbench_chs": False}  # whether questions are converted to Traditional Chinese
-FILES = {
-    name: tuple(f"{name}_{part}" for part in ("prompts", "questions", "references"))
-    for name in ("mt_bench", "mt_bench_tw")
-} | dict.fromkeys(ALIGN, tuple(name for name in REGISTRY if name.startswith("alignbench_")))
-OTHERS = {
-    "alpaca_eval": "not run: needs the baseline's published answers and a judge with log-probabilities (alpaca.py)",
-    "arena_hard": "not run: needs the baseline's published answers (arena.py)",
-}
+FILES = (
+    {
+        name: tuple(f"{name}_{part}" for part in ("prompts", "questions", "references"))
+        for name in ("mt_bench", "mt_bench_tw")
+    }
+    | dict.fromkeys(ALIGN, tuple(name for name in REGISTRY if name.startswith("alignbench_")))
+    | baseline_runs.FILES
+)
 
 
 @dataclass
@@ -42,7 +43,7 @@ class JudgedData:
     questions: dict[str, list[Row]] = field(default_factory=dict)
     prompts: dict[str, Any] = field(default_factory=dict)
     references: dict[str, Mapping[Any, list[str]]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=lambda: dict(OTHERS))
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def load_judged(data: str, root: Path, limit: int = 0, seed: int = 0) -> JudgedData:
@@ -55,24 +56,35 @@ def load_judged(data: str, root: Path, limit: int = 0, seed: int = 0) -> JudgedD
     for name, files in FILES.items():
         try:
             paths = {file: _path(file, folder, data == HUB) for file in files}
-            _load(found, name, paths, limit, seed)
+            rows = _questions(name, paths, _roots(folder))
+            drawn = sample([row | {"id": str(row["question_id"])} for row in rows], limit, seed)
+            _load(found, name, paths, drawn)
         except KyaraError as error:
             found.reasons[name] = f"not run: {str(error).replace(str(folder), data or 'the cache')}"
     return found
 
 
+def _roots(folder: Path) -> list[Path]:
+    return [Path(root) for root in (os.environ.get(DATA_VARIABLE), folder) if root]
+
+
 def _path(file: str, folder: Path, online: bool) -> Path:
     place = REGISTRY[file].place
-    roots = [Path(root) for root in (os.environ.get(DATA_VARIABLE), folder) if root]
-    if not online and not any((root / place).is_file() for root in roots):
+    if not online and not any((root / place).is_file() for root in _roots(folder)):
         raise KyaraError(f"no {place.as_posix()} in the data folder")
     return fetch(file, folder)
 
 
-def _load(found: JudgedData, name: str, paths: Mapping[str, Path], limit: int, seed: int) -> None:
-    stem = name if name not in ALIGN else "alignbench"
-    rows = read_records(paths[f"{stem}_questions"])
-    drawn = sample([row | {"id": str(row["question_id"])} for row in rows], limit, seed)
+def _questions(name: str, paths: Mapping[str, Path], roots: list[Path]) -> list[Row]:
+    if name in baseline_runs.FILES:
+        return baseline_runs.load_questions(name, paths, roots)
+    return read_records(paths["alignbench_questions" if name in ALIGN else f"{name}_questions"])
+
+
+def _load(found: JudgedData, name: str, paths: Mapping[str, Path], drawn: list[Row]) -> None:
+    if name in baseline_runs.FILES:
+        found.prompts[name], found.questions[name] = baseline_runs.load_prompt(name, paths), drawn
+        return
     if name in ALIGN:
         found.prompts[name] = alignbench.load_align_prompts(paths["alignbench_judge"].parent)
         found.questions[name] = alignbench.to_traditional(drawn) if ALIGN[name] else drawn
@@ -89,19 +101,24 @@ def answer(client: Client, data: JudgedData, max_tokens: int) -> Answers:
         turns = [question.get("turns") or [question["question"]] for question in questions]
         found = generate(client, turns, max_tokens, label=f"{name} {client.model.name}")
         said[name] = {
-            question["question_id"]: texts[0] if name in ALIGN else texts
+            question["question_id"]: texts if "turns" in question else texts[0]
             for question, texts in zip(questions, found, strict=True)
         }
     return said
 
 
 def grade(judge: Client, data: JudgedData, said: Mapping[str, Answers]) -> list[Row]:
-    """Rate all models' answers, `said` = {model: answers}: rows {benchmark, model, question_id, category, metric, score
-    (1 to 10, None unscored), judgment, …}. `metric` is AlignBench's fold, else `score`."""
+    """Judge all models' answers, `said` = {model: answers}.
+
+    Rows {benchmark, model, question_id, category, metric, score (1 to 10, or the share won against a baseline; None
+    unscored), judgment, …}. `metric` is AlignBench's fold, `score` or `win_rate`.
+    """
     rows = []
     for name, questions in data.questions.items():
         for model, answers in said.items():
-            if name in ALIGN:
+            if name in baseline_runs.FILES:
+                found = baseline_runs.judge(judge, name, questions, answers[name], data.prompts[name], model)
+            elif name in ALIGN:
                 found = alignbench.judge_align(judge, questions, answers[name], data.prompts[name], model)
                 found = [row | {"metric": _fold(row["category"])} for row in found]
             else:
@@ -119,12 +136,16 @@ def _fold(category: str) -> str:
 
 
 def summarise_ratings(rows: Sequence[Row], judge: str) -> list[Row]:
-    """Score rows, 1 to 10, one a (benchmark, model, metric), with the judge's name; n counts questions."""
+    """Score rows, 1 to 10 or a share won, one a (benchmark, model, metric); n counts questions."""
     scores = []
     for name, model in dict.fromkeys((row["benchmark"], row["model"]) for row in rows):
         mine = [row for row in rows if (row["benchmark"], row["model"]) == (name, model)]
-        found = alignbench.summarise(mine) if name in ALIGN else [_turns(mine)]
-        fixed = {"benchmark": name, "model": model, "protocol": "greedy answers, one rating each", "judge": judge}
+        if won := name in baseline_runs.FILES:
+            found = baseline_runs.summarise(name, mine)
+        else:
+            found = alignbench.summarise(mine) if name in ALIGN else [_turns(mine)]
+        protocol = "greedy answers, " + ("against the published baseline" if won else "one rating each")
+        fixed = {"benchmark": name, "model": model, "protocol": protocol, "judge": judge}
         scores += [fixed | row | {"n": row["n"] + row["unscored"]} for row in found]
     return scores
 
@@ -137,9 +158,9 @@ def _turns(rows: list[Row]) -> Row:
 
 
 def rating_differences(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> list[Row]:
-    """Paired difference of two models' ratings over the questions both have: rows {benchmark, metric, model_a, model_b,
-    n, difference, low, high, p}, in points of 1 to 10."""
-    found = []
+    """Paired difference of two models over the questions both have: rows {benchmark, metric, model_a, model_b, n,
+    difference, low, high, p}, in points of 1 to 10, or shares won where the scores are those."""
+    found = _controlled_differences(rows, pairs)
     for name, metric in dict.fromkeys((row["benchmark"], row["metric"]) for row in rows):
         mine = [row for row in rows if (row["benchmark"], row["metric"]) == (name, metric)]
         for one, two in pairs:
@@ -148,6 +169,17 @@ def rating_differences(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) ->
                 values = paired_bootstrap([a[key] for key in shared], [b[key] for key in shared])
                 fixed = {"benchmark": name, "metric": metric, "model_a": one, "model_b": two, "n": len(shared)}
                 found.append(fixed | dict(zip(("difference", "low", "high", "p"), values, strict=True)))
+    return found
+
+
+def _controlled_differences(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> list[Row]:
+    mine = [row for row in rows if row["benchmark"] == baseline_runs.ALPACA]
+    found = []
+    for one, two in pairs:
+        a, b = ([row for row in mine if row["model"] == model] for model in (one, two))
+        if a and b and (controlled := baseline_runs.controlled_difference(a, b)):
+            names = {"benchmark": baseline_runs.ALPACA, "metric": baseline_runs.LENGTH_CONTROLLED}
+            found.append(names | {"model_a": one, "model_b": two} | controlled)
     return found
 
 

@@ -85,6 +85,14 @@ REGISTRY = {
         1_398,
         "Apache-2.0",
     ),
+    "alpaca_baseline": PublishedFile(
+        "tatsu-lab/alpaca_eval",
+        "a023f53f41defc4dd0365862a9f5130bd274d835",
+        "results/gpt4_1106_preview/model_outputs.json",
+        size=1_899_765,
+        licence="CC BY-NC 4.0",
+        n=805,
+    ),
     "arena_prompt": PublishedFile(
         "lmarena/arena-hard-auto",
         "7f1b7f5dd6ce53e1f8530220ceb452b7019a8056",  # still v0.1
@@ -98,6 +106,13 @@ REGISTRY = {
         "6c82720015d5da7b8795b809b91f63ef74abbf6a",
         "data/arena-hard-v0.1/question.jsonl",
         size=272_075,
+        licence="Apache-2.0",
+        n=500,
+    ),
+    "arena_baseline": PublishedFile(
+        "lmarena/arena-hard-auto",
+        "6c82720015d5da7b8795b809b91f63ef74abbf6a",
+        "data/arena-hard-v0.1/model_answer/gpt-4-0314.jsonl",
         licence="Apache-2.0",
         n=500,
     ),
