@@ -406,7 +406,7 @@ def test_server_builds_the_graph_after_the_points(monkeypatch):
     ServerIndex.build(client, "k", *small(), Letters())
     names = [name for name, _ in calls]
     assert names == ["create_collection", *["create_payload_index"] * 4, "upload_points", "update_collection"]
-    assert calls[0][1]["hnsw_config"].m == 0 and calls[-1][1]["hnsw_config"].m == 16
+    assert calls[0][1]["hnsw_config"].m == 0 and calls[-1][1]["hnsw_config"].m == edge.HNSW["m"]
     assert calls[0][1]["quantization_config"].scalar.type == "int8"
 
 
