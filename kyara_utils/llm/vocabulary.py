@@ -25,8 +25,8 @@ VERSION = 1  # part of the cache key: raise it when the trimmed file would diffe
 EMBEDDING = "token_embd.weight"
 TEMPLATE = "tokenizer.chat_template"
 PER_TOKEN = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
-ROLES = ("user", "model", "assistant", "system")
-RESERVED = re.compile(r"<unused\d+>")
+ALWAYS = ("user", "model", "assistant", "system", "\n")  # of the chat template
+RESERVED = re.compile(r"<unused\d+>|\[PAD\d+\]")  # the second: rows of a table that no token uses
 SCRIPTS = ("zh-Hant", "zh")
 HAN = re.compile("[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 ALLOWED = re.compile(
@@ -90,17 +90,23 @@ def _convert(config: str, texts: list[str]) -> list[str]:
 
 
 def kept_ids(gguf: Path, texts: Iterable[str], size: int = 20480, script: str = "zh-Hant") -> list[int]:
-    """Choose `size` token ids, ascending, that tokenise `texts` exactly as the whole vocabulary does.
+    """Choose `size` token ids of a GGUF, ascending, that tokenise `texts` exactly as its whole vocabulary does.
+
+    Raises `KyaraError` when the texts alone need more than `size`; see `choose_ids`.
+    """
+    return choose_ids(pieces_of(gguf), tokenizer_of(gguf), texts, size, script)
+
+
+def choose_ids(pieces: Pieces, tokenizer, texts: Iterable[str], size: int, script: str) -> list[int]:
+    """Choose `size` ids of a vocabulary and its `tokenizers.Tokenizer`.
 
     Kept first: bytes, special and user-defined tokens without the reserved `<unusedN>`, the tokens of the
-    texts and of the role names, all pieces on their merge paths, and allowed single characters. The rest is
-    filled by id, which is by frequency, with allowed pieces that can still be merged. Raises `KyaraError`
-    when the texts alone need more than `size`.
+    texts and of the chat template, all pieces on their merge paths, and allowed single characters. The rest is
+    filled by id, which is by frequency, with allowed pieces that can still be merged.
     """
     texts = sorted(set(texts))
-    pieces = pieces_of(gguf)
     allowed = Script(script, pieces, texts)
-    kept = _must_keep(pieces, _tokens_of(gguf, texts))
+    kept = _must_keep(pieces, _used(tokenizer, texts))
     if len(kept) > size:
         raise KyaraError(f"the texts need {len(kept)} tokens, size is {size}; raise size or give fewer texts")
     order = sorted(range(len(pieces.texts)), key=lambda i: (len(pieces.texts[i]) > 1, i))
@@ -113,8 +119,8 @@ def kept_ids(gguf: Path, texts: Iterable[str], size: int = 20480, script: str = 
     return sorted(kept)
 
 
-def _tokens_of(gguf: Path, texts: list[str]) -> set[int]:
-    encoded = tokenizer_of(gguf).encode_batch_fast([*texts, *ROLES], add_special_tokens=False)
+def _used(tokenizer, texts: list[str]) -> set[int]:
+    encoded = tokenizer.encode_batch_fast([*texts, *ALWAYS], add_special_tokens=False)
     return {number for row in encoded for number in row.ids}
 
 

@@ -8,7 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
-from kyara_utils.llm.packages import gemma_gguf
+from kyara_utils.llm.gguf_file import read_gguf
+from kyara_utils.llm.packages import gemma_gguf, read_json, replace_text, sha256_of
 from kyara_utils.llm.vocabulary import trimmed_gemma
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
@@ -17,29 +18,79 @@ from kyara_utils.training.checkpoints import gguf_to_transformers
 PACKAGE = "gemma-3-270m"
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w./-]{1,96})?")
 CHOICES = f"give {PACKAGE}, a .gguf, a folder or owner/model"
-FILES = ("*.safetensors", "*.json", "tokenizer.model")
+FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+MAPPING = "vocabulary.json"  # in a model folder: the whole vocabulary's ids of a cut one's, as step 01 writes them
+VERSION = 1  # part of the cache key: raise it when the conversion would give another folder
+# Gemma 3's own ids of a turn, by llama.cpp; other readers of the GGUF split `user` or forget <bos> without an error.
+GOLDEN = {
+    "<start_of_turn>user\n台灣最高的山?<end_of_turn>\n": [2, 105, 2364, 107, 44953, 168507, 237845, 236881, 106, 107],
+    "<start_of_turn>user\n<end_of_turn>\n": [2, 105, 2364, 107, 106, 107],
+}
+
+
+def find_base(name: str) -> Path:
+    """Return the GGUF or the checked folder that a name stands for, downloaded first when it is one of the Hub's.
+
+    `name`: `gemma-3-270m` (the pip package), a .gguf file, a folder with config.json, or `owner/model[@revision]`.
+    Raises `KyaraError` with the mend when there is no such model or it has no safetensors.
+    """
+    if name == PACKAGE:
+        return gemma_gguf()
+    if name.endswith(".gguf"):
+        if not Path(name).is_file():
+            raise KyaraError(f"base_model: no file {name}; {CHOICES}")
+        return Path(name)
+    return check_folder(Path(name) if Path(name).is_dir() else _download(name))
+
+
+def as_folder(found: Path) -> Path:
+    """Return a transformers folder: `found` itself, or a GGUF converted once and kept in the cache by its SHA-256.
+
+    A kept folder whose weights changed is made again.
+    """
+    if found.is_dir():
+        return found
+    folder = cache_dir() / "bases" / f"{sha256_of(found)[:24]}-v{VERSION}"
+    weights, note = folder / "model.safetensors", folder.with_suffix(".json")
+    if not (weights.is_file() and read_json(note).get("sha256") == sha256_of(weights)):
+        gguf_to_transformers(found, folder)
+        replace_text(note, json.dumps({"sha256": sha256_of(weights)}))
+    return folder
 
 
 def base_model_dir(name: str, out_dir: Path, ids: list[int] | None = None) -> tuple[Path, Path | None]:
-    """Make `out_dir` the transformers folder of a base model; return (out_dir, its GGUF or None).
+    """Make `out_dir` a link to the transformers folder of a base model; return (out_dir, its GGUF or None).
 
-    `name`: `gemma-3-270m` (the pip package, its vocabulary cut to `ids` when given), a .gguf file of Gemma 3, a
-    folder with config.json, or `owner/model[@revision]` of the Hub. A GGUF is converted, a folder is linked to.
-    Raises `KyaraError` with the mend when there is no such model or it has no safetensors.
+    `name` as in `find_base`; the vocabulary of `gemma-3-270m` is cut to `ids` when given.
     """
-    out_dir = Path(out_dir)
-    if name == PACKAGE or name.endswith(".gguf"):
-        gguf = Path(name) if name != PACKAGE else trimmed_gemma(ids) if ids else gemma_gguf()
-        if not gguf.is_file():
-            raise KyaraError(f"base_model: no file {gguf}; {CHOICES}")
-        _clear(out_dir)
-        return gguf_to_transformers(gguf, out_dir), gguf
-    folder = check_folder(Path(name) if Path(name).is_dir() else _download(name)).resolve()
+    out_dir, found = Path(out_dir), trimmed_gemma(ids) if name == PACKAGE and ids else find_base(name)
+    folder = as_folder(found).resolve()
+    if name == PACKAGE:
+        check_golden(folder, ids)
+        _note_ids(folder, ids)
     if folder != out_dir.resolve():
         _clear(out_dir)
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         out_dir.symlink_to(folder, target_is_directory=True)
-    return out_dir, None
+    return out_dir, found if found.is_file() else None
+
+
+def check_golden(folder: Path, ids: list[int] | None = None) -> None:
+    """Raise `KyaraError` unless the folder's tokenizer gives the golden ids of Gemma 3, or those among `ids`."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text, golden in GOLDEN.items():
+        found = tokenizer.encode(text).ids
+        whole = [ids[number] for number in found] if ids else found
+        if (not ids or set(golden) <= set(ids)) and whole != golden:
+            raise KyaraError(f"{folder} reads {text!r} as {whole}, not {golden}; delete the folder and rerun")
+
+
+def _note_ids(folder: Path, ids: list[int] | None) -> None:
+    if ids and read_json(folder / MAPPING).get("ids") != ids:
+        full = len(read_gguf(gemma_gguf()).need("tokenizer.ggml.tokens"))
+        replace_text(folder / MAPPING, json.dumps({"source": PACKAGE, "full_size": full, "ids": ids}))
 
 
 def _clear(out_dir: Path) -> None:

@@ -5,11 +5,13 @@ output head stay one matrix. LoRA never trains the embeddings, since two copies 
 (https://github.com/huggingface/peft/issues/2018).
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
+from kyara_utils.training.bases import MAPPING
 
 METHODS = ("full", "lora", "qlora")
 BACKENDS = ("trl", "unsloth")
@@ -104,6 +106,8 @@ def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str
             model.save_pretrained(out_dir / "adapter")
             model = merged(model_dir, out_dir / "adapter")
         stages.save_model(model, tokenizer, out_dir)
+    if trainer.is_world_process_zero() and (mapping := Path(model_dir) / MAPPING).is_file():
+        shutil.copyfile(mapping, out_dir / MAPPING)  # a cut vocabulary stays restorable
     trainer.accelerator.wait_for_everyone()
 
 
