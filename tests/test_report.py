@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
+from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
 from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, hub_name, model_card
 from kyara_utils.report.style import model_colours, picture, save_figure
 from kyara_utils.runs.errors import KyaraError
@@ -95,6 +95,16 @@ CLAIMS = [
     | {"low": d - 1.96 * (se or 0), "high": d + 1.96 * (se or 0)}
     for label, d, se in (("MATH-L5", 4.58, 1.3), ("CRUX", 1.25, 2.08), ("undefined", 0.77, math.nan))
 ]
+ROUNDS = [
+    {"round": n, "model": model, "held_out": 4.2 + n / 20, "final_margin": margin}
+    for n, model, margin in ((0, "sft", ""), (1, "dpo_round_1", 0.1), (2, "dpo", 0.2))
+]
+SPOKEN = [
+    {"model": model, "check": check, "passed": passed, "n": 8}
+    for model, check, passed in (
+        ("sft", "stopped", 2), ("sft", "right_script", 8), ("dpo", "stopped", 6), ("dpo", "right_script", 8),
+    )
+]  # fmt: skip
 TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
 
 # function, rows, arguments, what the title must hold because the rows say so
@@ -130,6 +140,8 @@ FIGURES = [
         {},
         "lower in sft than in base on 1 of 1 split (conversations: 3.10 to 2.48)",
     ),
+    (plots_students.rounds, ROUNDS, {}, "from 4.20 to 4.30 in 2 rounds of DPO; the last margin is 0.20"),
+    (plots_students.generation, SPOKEN, {}, "Answers of dpo: 75 % stopped, 100 % right script"),
     (plots_training.step_times, TIMES, {}, "The run took 2.0 min; 05_sft took 75 %"),
     (plots_eval.benchmark_scores, SCORES, {}, "dpo 45.3 % against base 25.3 % (n = 160, intervals overlap)"),
     (plots_eval.paired_differences, DIFFERENCES, {}, "1 of 2 paired differences exclude zero"),

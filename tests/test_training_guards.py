@@ -13,10 +13,11 @@ from kyara_utils.runs.tables import write_rows
 from kyara_utils.training import estimate, launch, memory, precision, show, stage
 from kyara_utils.training.bases import base_model_dir, check_tokenizer
 from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.gguf_export import export_gguf
 from kyara_utils.training.methods import check_method
 from kyara_utils.training.pairs import prepare_pairs
 from kyara_utils.training.sft import train_sft
-from kyara_utils.training.speak import speak
+from kyara_utils.training.speak import generation_rows, generation_test, judged, speak
 
 cache, tiny_gguf, base, tokenizer, rows, pairs = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "tokenizer", "rows", "pairs")
@@ -262,7 +263,41 @@ def test_a_model_that_learnt_an_answer_gives_it_and_stops(base, rows, tmp_path):
     row = {**rows[0], "source": "rag"}
     record = train_sft(base, [row], [row], tmp_path / "sft", **call)
     assert record["held_out_by_source"] == {"rag": [record["held_out_before"], record["held_out_after"]]}
-    (answer,) = speak(tmp_path / "sft", [row["messages"][:1]], max_tokens=20)
-    assert answer == {"text": "abc", "stopped": True, "special": []}
-    (cut,) = speak(tmp_path / "sft", [row["messages"][:1]], max_tokens=2)
-    assert not cut["stopped"] and cut["text"] == "ab"
+    folder, asked = tmp_path / "sft", [row["messages"][:1]]
+    assert speak(folder, asked, max_tokens=20) == [("abc", True)]
+    assert speak(folder, asked, max_tokens=2) == [("ab", False)]
+    by_transformers = generation_test("sft", folder, asked, tmp_path / "calls.sqlite", max_tokens=20)
+    export_gguf(folder, folder / "model.gguf", "f32")
+    by_llama_cpp = generation_test("sft", folder, asked, tmp_path / "calls.sqlite", max_tokens=20)
+    passed = dict.fromkeys(("stopped", "right_script", "template_intact"), True)
+    assert by_llama_cpp == by_transformers == [{"question": "q0?", "answer": "abc"} | passed]
+    assert generation_rows("sft", by_llama_cpp)[0] == {"model": "sft", "check": "stopped", "passed": 1, "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "right_script", "intact"),
+    [
+        ("台灣在哪裡?", "在亞洲東部。", True, True),
+        ("台灣在哪裡?", "台湾在亚洲东部，这里说国语。", False, True),
+        ("台灣在哪裡?", "42", True, True),
+        ("Where is it?", "在亞洲東部。", False, True),
+        ("台灣在哪裡?", "好的,台灣在亞洲東部的海上。<end_of_turn>", True, False),
+        ("台灣在哪裡?", " ", True, False),
+    ],
+)
+def test_the_generation_test_judges_script_and_template(question, answer, right_script, intact):
+    """A check that passes Simplified answers or template tokens is no check."""
+    row = judged(question, answer, stopped=True)
+    assert (row["right_script"], row["template_intact"]) == (right_script, intact)
+
+
+def test_time_that_is_up_saves_and_the_rerun_goes_on(base, rows, pairs, tmp_path):
+    """A batch system kills at its limit, in the middle of a step, and on some the whole output is lost."""
+    whole = train_sft(base, rows, [], tmp_path / "whole", **SFT)
+    with pytest.raises(KyaraError, match="SFT base: the time is up at step 1 of 8, which is saved; run the step again"):
+        train_sft(base, rows, [], tmp_path / "sft", **SFT, stop_at=1.0)
+    record = train_sft(base, rows, [], tmp_path / "sft", **SFT)
+    assert record["weights"] == whole["weights"] and record["curve"] == whole["curve"]
+    with pytest.raises(KyaraError, match="DPO: the time is up at step 1 of 4"):
+        train_dpo(base, pairs, tmp_path / "dpo", **DPO, stop_at=1.0)
+    assert train_dpo(base, pairs, tmp_path / "dpo", **DPO)["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4)

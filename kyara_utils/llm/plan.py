@@ -1,8 +1,8 @@
 """What a step's calls will cost at most, before it runs: from the table `calls` of `params/pipeline.yaml`.
 
 A line names the parameter that holds the model (or a list of models), the parameters whose product is the number of
-calls, and the tokens of one call. A factor `STEP.output` is the row count of a finished step; before that step has run
-the line's calls are unknown (None).
+calls, and the tokens of one call. `STEP.name` is a parameter of another step or the row count of an output; before that
+step has run the line's calls are then unknown (None).
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ class Planned:
 
 
 def planned_calls(table: list[dict[str, Any]], values: dict[str, Any], rows_of: RowsOf) -> list[Planned]:
-    """Fill a step's table in with its resolved parameters."""
+    """Fill a step's table in with its resolved parameters, and those of other steps as `STEP.name`."""
     found = []
     for line in table:
         models = values.get(line["model"], line["model"])
         counts = [_factor(factor, values, rows_of) for factor in line["per"]]
-        calls = None if None in counts else prod(counts)
+        calls = 0 if 0 in counts else None if None in counts else prod(counts)
         prompt, completion = (values.get(size, size) for size in line["tokens"])
         for model in models if isinstance(models, list) else [models]:
             found.append(Planned(model, line["stage"], calls, prompt, completion))
@@ -40,7 +40,7 @@ def planned_calls(table: list[dict[str, Any]], values: dict[str, Any], rows_of: 
 
 
 def _factor(factor: str | int, values: dict[str, Any], rows_of: RowsOf) -> int | None:
-    if isinstance(factor, str) and "." in factor:
+    if isinstance(factor, str) and "." in factor and factor not in values:
         return rows_of(*factor.split("."))
     return int(values[factor]) if isinstance(factor, str) else factor
 
@@ -59,7 +59,8 @@ def estimate(planned: list[Planned]) -> list[str]:
         cost = f"${model.cost(prompt, completion):,.2f}" if model.price_out else "free" if _ours(model) else "no price"
         known = f"at most {calls:,} calls, {prompt:,} + {completion:,} tokens, {cost}" if calls else ""
         later = f"not known before the earlier steps have run: {unknown}" if unknown else ""
-        lines.append(f"{name}: " + "; ".join(filter(None, (known, later))))
+        if known or later:
+            lines.append(f"{name}: " + "; ".join(filter(None, (known, later))))
     return lines
 
 

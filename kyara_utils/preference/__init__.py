@@ -4,8 +4,9 @@ from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.judge import Pair, Verdict, judge_known, judge_pairs
 from kyara_utils.preference.pairs import form_pairs, mix, rlaif_preferences, spin_preferences
 from kyara_utils.preference.report import judge_rows, judge_summary
+from kyara_utils.preference.sppo import sppo_preferences
 
 __all__ = [
     "Pair", "Verdict", "answer_prompts", "form_pairs", "judge_known", "judge_pairs", "judge_rows",
-    "judge_summary", "mix", "rlaif_preferences", "spin_preferences",
+    "judge_summary", "mix", "rlaif_preferences", "spin_preferences", "sppo_preferences",
 ]  # fmt: skip

@@ -103,9 +103,12 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
 
 def preference(
     prompt: str, chosen: str, rejected: str, source: str, chosen_model: str, rejected_model: str,
-    verdicts: Row, parents: list[str], call_ids: list[str],
+    verdicts: Row, parents: list[str], call_ids: list[str], wins: tuple[float | None, float | None] = (None, None),
 ) -> Row:  # fmt: skip
-    """Return a preference row in TRL's conversational format (DESIGN §3)."""
+    """Return a preference row in TRL's conversational format (DESIGN §3).
+
+    `wins`: chance of chosen and of rejected to beat an answer to the same prompt, where somebody measured it (SPPO).
+    """
     return {
         "id": content_id(prompt, chosen, rejected, prefix="pref_", n=12),
         "prompt": [{"role": "user", "content": prompt}],
@@ -117,6 +120,8 @@ def preference(
         "verdicts": json.dumps(verdicts, ensure_ascii=False, sort_keys=True),
         "parents": parents,
         "call_ids": call_ids,
+        "chosen_win": wins[0],
+        "rejected_win": wins[1],
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_training
+from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
 
 Row = dict[str, Any]
 
@@ -23,6 +23,8 @@ FIGURES: dict[str, tuple[Callable, str]] = {
     "sft_curve": (plots_training.sft_curve, "sft_curve"),
     "held_out": (plots_training.held_out, "held_out"),
     "dpo_curve": (plots_training.dpo_curve, "dpo_curve"),
+    "rounds": (plots_students.rounds, "rounds"),
+    "generation": (plots_students.generation, "generation"),
     "scores": (plots_eval.benchmark_scores, "scores"),
     "paired_differences": (plots_eval.paired_differences, "differences"),
     "published_differences": (plots_eval.published_differences, "claims"),

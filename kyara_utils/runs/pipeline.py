@@ -71,7 +71,8 @@ def run(
             continue
         print(f"{name:<24} {'would run' if dry_run else 'runs'}: {reason}{_last_cost(root, recipe, name)}", flush=True)
         if dry_run:
-            _print_estimate(root, recipe, chain[name], values[name])
+            others = {f"{step[:2]}.{key}": value for step, known in values.items() for key, value in known.items()}
+            _print_estimate(root, recipe, chain[name], others | values[name])
         else:
             execute(root, recipe, chain[name], values[name])
         ran.add(name)

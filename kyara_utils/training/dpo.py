@@ -49,14 +49,15 @@ def train_dpo(
     backend: str = "trl",
     processes: int = 0,
     save_steps: int = 0,
+    stop_at: float = 0.0,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train the model in `model_dir` on preference rows and write it to `out_dir`; return `training.json`.
 
     `pairs` come from `prepare_pairs`; one that it would reject is a `KyaraError`, since TRL would cut it.
     `loss`: sigmoid, ipo, sppo_hard or sppo_soft (rows with `chosen_win`, `rejected_win`); with `sft_weight` above 0
-    that share of the chosen answer's NLL is added (RPO). `method`, `backend`, `processes`, `save_steps` as in
-    `train_sft`.
+    that share of the chosen answer's NLL is added (RPO). `method`, `backend`, `processes`, `save_steps`, `stop_at`
+    as in `train_sft`.
     Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward,
     rejected_reward}], final_accuracy and final_margin over all training pairs after training (margin in units of
     beta × log-ratio), seconds, processes, device, dtype, reason. An unchanged finished stage is reused.
@@ -84,6 +85,7 @@ def train_dpo(
     job = {
         "kind": "dpo", "model_dir": str(model_dir), "out_dir": str(out_dir), "parameters": parameters,
         "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,
+        "stop_at": stop_at,
     }  # fmt: skip
     rows = [{column: pair[column] for column in columns} for pair in pairs]
     with stages.quiet():
@@ -111,7 +113,7 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
         trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
-    stages.run_trainer(trainer, "DPO", progress, stages.last_checkpoint(checkpoints) if job["save_steps"] else None)
+    stages.run_trainer(trainer, "DPO", progress, stages.last_checkpoint(checkpoints), job["stop_at"])
     trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
     final = trainer.evaluate()
     seconds = time.time() - started

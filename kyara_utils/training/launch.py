@@ -50,7 +50,7 @@ def world_size(backend: str, processes: int) -> int:
 def run_job(job: dict[str, Any], rows: list[dict], fit: Callable[..., dict], progress: bool) -> dict[str, Any]:
     """Train a job and return what it measured: by `fit` here, or in processes when its backend is a configuration.
 
-    `job`: kind (sft, dpo), model_dir, out_dir, checkpoints, save_steps, processes, parameters.
+    `job`: kind (sft, dpo), model_dir, out_dir, checkpoints, save_steps, stop_at, processes, parameters.
     """
     backend = job["parameters"]["backend"]
     if backend in BACKENDS:

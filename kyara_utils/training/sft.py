@@ -78,6 +78,7 @@ def train_sft(
     processes: int = 0,
     packing: bool = True,
     save_steps: int = 0,
+    stop_at: float = 0.0,
     stage: str = "base",
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -86,12 +87,13 @@ def train_sft(
     `rows` and `held_out` come from `prepare_conversations`; `max_length` is tokens per row, or per pack when
     packing. The learning rate warms up over `warmup_ratio` of the steps and falls as a cosine. `method`: full, lora
     or qlora. `backend`: trl, unsloth, or a launch configuration of params/accelerate, then in `processes` processes
-    (0: one for each GPU), each with `batch_size` rows a step. A stage with
-    the same weights, rows and parameters is not trained again (`reused` is then true); with `save_steps` an
-    interrupted one resumes from its last complete checkpoint. Record: key, stage, held_out_before/after (nats per
-    supervised token, None without held-out rows), held_out_by_source{source: [before, after]}, curve[{step, loss,
-    learning_rate, tokens}], rows, tokens, seconds, tokens_per_second, processes, peak_gb, memory, device, dtype and
-    the reason for it.
+    (0: one for each GPU), each with `batch_size` rows a step. A stage with the same weights, rows and parameters is
+    not trained again (`reused` is then true); with `save_steps` an interrupted one resumes from its last complete
+    checkpoint. At `stop_at` (seconds since the epoch, 0: never) it saves and ends with a `KyaraError`, before a
+    batch system would kill it.
+    Record: key, stage, held_out_before/after (nats per supervised token, None without held-out rows),
+    held_out_by_source{source: [before, after]}, curve[{step, loss, learning_rate, tokens}], rows, tokens, seconds,
+    tokens_per_second, processes, peak_gb, memory, device, dtype and the reason for it.
     """
     if not rows:
         raise KyaraError(f"no rows to train stage {stage} on; loosen the filters of the step before")
@@ -112,6 +114,7 @@ def train_sft(
     job = {
         "kind": "sft", "model_dir": str(model_dir), "out_dir": str(out_dir), "parameters": parameters,
         "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,
+        "stop_at": stop_at,
     }  # fmt: skip
     with stages.quiet():
         measured = _train(job, rows, held_out, progress)
@@ -127,7 +130,7 @@ def _train(job: dict[str, Any], rows: list[Row], held_out: list[Row], progress: 
     measured = run_job(job, [{"messages": row["messages"]} for row in rows], fit, progress)
     shutil.rmtree(job["checkpoints"], ignore_errors=True)
     tokens = sum(len(encode(tokenizer, row["messages"])[0]) for row in rows)
-    speed = tokens * job["parameters"]["epochs"] / measured["seconds"]
+    speed = tokens * job["parameters"]["epochs"] * measured.pop("share") / measured["seconds"]
     after = _losses_of(job["out_dir"], tokenizer, held_out)
     return {
         "held_out_before": before.get(ALL), "held_out_after": after.get(ALL),
@@ -146,13 +149,15 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
     trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
-    resume = stages.last_checkpoint(checkpoints) if job["save_steps"] else None
+    resume = stages.last_checkpoint(checkpoints)
     trainer._total_train_tokens = stages.tokens_seen(resume)  # TRL counts from 0 again
-    seconds = stages.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume)
+    seconds = stages.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])
     save_trained(trainer, tokenizer, Path(job["model_dir"]), Path(job["out_dir"]), parameters["method"])
     points = stages.curve(trainer.state.log_history, tokens="num_tokens")
-    peak = used_memory(trainer.args.device.type)
-    return {"curve": points, "seconds": seconds, "processes": trainer.args.world_size, "peak_gb": peak}
+    return {
+        "curve": points, "seconds": seconds, "processes": trainer.args.world_size,
+        "peak_gb": used_memory(trainer.args.device.type), "share": stages.share_trained(trainer, resume),
+    }  # fmt: skip
 
 
 def _trainer(model, tokenizer, rows, parameters, folder: Path, save_steps: int):

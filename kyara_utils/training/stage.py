@@ -163,16 +163,17 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = None) -> float:
+def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = None, stop_at: float = 0.0) -> float:
     """Train with one progress line and return the seconds it took.
 
     A loss or gradient that is no number, and a disk that takes no checkpoint, end it with a `KyaraError`; the last
-    good checkpoint stays.
+    good checkpoint stays. So does `stop_at` (seconds since the epoch, 0: never): the step under way is finished and
+    saved, and the next run goes on from there.
     """
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_watcher(label, progress and trainer.is_world_process_zero()))
+    trainer.add_callback(_watcher(label, progress and trainer.is_world_process_zero(), stop_at))
     started = time.time()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -181,10 +182,21 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
             folder = trainer.args.output_dir
             raise KyaraError(f"cannot write to {folder} ({error}); free or remount the disk, then rerun") from error
         raise
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        done = f"{label}: the time is up at step {state.global_step} of {state.max_steps}"
+        raise KyaraError(f"{done}, which is saved; run the step again to go on from there")
     return time.time() - started
 
 
-def _watcher(label: str, progress: bool):
+def _late(stop_at: float) -> bool:
+    """Whether the time is up, by the clock of process 0: processes that stop at different steps wait for ever."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([time.time() > stop_at])[0]
+
+
+def _watcher(label: str, progress: bool, stop_at: float = 0.0):
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -197,6 +209,8 @@ def _watcher(label: str, progress: bool):
 
         def on_step_end(self, args, state, control, **kwargs):
             self.bar.update(1)
+            if stop_at and state.global_step < state.max_steps and _late(stop_at):
+                control.should_save = control.should_training_stop = True
 
         def on_log(self, args, state, control, logs=None, **kwargs):  # comes before the step's checkpoint
             check_finite(label, state.global_step, logs or {})
@@ -241,3 +255,9 @@ def tokens_seen(checkpoint: Path | None) -> int:
     """Return the tokens trained on when a checkpoint was written; 0 without one."""
     history = read_json(checkpoint / "trainer_state.json").get("log_history", []) if checkpoint else []
     return int(max((entry.get("num_tokens", 0) for entry in history), default=0))
+
+
+def share_trained(trainer, checkpoint: Path | None) -> float:
+    """Return the share of the steps that were trained since `checkpoint`, for the speed of a resumed run."""
+    before = read_json(checkpoint / "trainer_state.json").get("global_step", 0) if checkpoint else 0
+    return 1 - before / trainer.state.max_steps

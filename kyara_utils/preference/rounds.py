@@ -1,0 +1,91 @@
+"""Self-play in rounds: the model that a round leaves answers the prompts of the next, and is its reference.
+
+SPIN (https://arxiv.org/abs/2401.01335) trains from its second round on with that round's pairs and the last one's, as
+its reference implementation does (uclaml/SPIN, README); SPPO (https://arxiv.org/abs/2405.00675) with the new ones only.
+Pairs of other sources (RLAIF, published sets) have no self in them and are trained on in the first round.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.llm import add_usage, connect, trained
+from kyara_utils.preference.candidates import answer_prompts
+from kyara_utils.preference.pairs import mix, spin_preferences
+from kyara_utils.preference.sppo import sppo_preferences
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.gguf_export import export_gguf, exportable
+from kyara_utils.training.pairs import prepare_pairs
+from kyara_utils.training.sft import held_out_loss
+from kyara_utils.training.stage import load_model, load_tokenizer
+
+Row = dict[str, Any]
+SEED_STEP = 1000  # between rounds, so that no round repeats another's samples
+
+
+def train_rounds(
+    sft: Path, pairs: list[Row], folder: Path, *, more_rounds: int, sampling: Row, store: Path, vocabulary: Path,
+    held_out: list[Row], **training: Any,
+) -> tuple[list[Row], list[Row], Row]:  # fmt: skip
+    """Train `sft` on `pairs`, then `more_rounds` times on pairs of its own play; return (rounds, rejects, usage).
+
+    `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `training`: arguments
+    of `train_dpo`. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
+    again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token), and the
+    record of `train_dpo`. Raises `KyaraError` where llama.cpp cannot run the model, or nothing is left to play with.
+    """
+    rounds, rejects, usage, policy, last = [], [], {}, sft, pairs
+    for number in range(1, more_rounds + 2):
+        made, data = len(pairs), pairs
+        if number > 1:
+            fresh, fallen, spent = play(policy, pairs, number, sampling, store, vocabulary)
+            fresh, unfit, _ = prepare_pairs(fresh, load_tokenizer(sft), training["max_length"], training["loss"])
+            made, rejects, usage = len(fresh) + len(fallen + unfit), rejects + fallen + unfit, add_usage(usage, spent)
+            data, last = mix([fresh, [row for row in last if row["source"] == "spin"]])[0], fresh
+        model = folder / ("dpo" if number > more_rounds else f"dpo_round_{number}")
+        record = train_dpo(policy, data, model, **training)
+        rounds.append(record | _facts(number, model, made, data, held_out))
+        policy = model
+    return rounds, rejects, usage
+
+
+def _facts(number: int, model: Path, made: int, data: list[Row], held_out: list[Row]) -> Row:
+    loss = held_out_loss(load_model(model), load_tokenizer(model), held_out)
+    sources = sorted({row["source"] for row in data})
+    return {
+        "round": number,
+        "model": model.name,
+        "made": made,
+        "pairs": len(data),
+        "sources": sources,
+        "held_out": loss,
+    }
+
+
+def play(
+    policy: Path, pairs: list[Row], number: int, sampling: Row, store: Path, vocabulary: Path
+) -> tuple[list[Row], list[Row], Row]:
+    """Make the pairs of round `number` with the model in `policy`; return (pairs, rejects, usage).
+
+    Every prompt of a `spin` or `sppo` pair in `pairs` gives one new pair or one reject.
+    """
+    if not exportable(policy):
+        raise KyaraError(f"more_rounds: {policy} is no Gemma 2 or 3, which self-play needs; set more_rounds to 0")
+    spin = [row for row in pairs if row["source"] == "spin"]
+    sppo = {row["prompt"][-1]["content"]: row["parents"] for row in pairs if row["source"] == "sppo"}
+    if not spin and not sppo:
+        raise KyaraError("more_rounds: no pair is of SPIN or SPPO; raise spin_rows in step 06 or set more_rounds to 0")
+    gguf, seed = export_gguf(policy, policy / "model.gguf"), sampling["seed"] + SEED_STEP * (number - 1)
+    limits = {"max_tokens": sampling["max_tokens"], "temperature": sampling["temperature"], "seed": seed}
+    with connect(trained(policy.name, gguf), store) as client:
+        gold = [{"id": row["parents"][0], "messages": row["prompt"] + row["chosen"]} for row in spin]
+        samples = answer_prompts(client, [row["prompt"][-1]["content"] for row in spin], **limits)
+        made, rejects = spin_preferences(gold, samples)
+        usage = client.usage
+        if sppo:
+            with connect(sampling["judge"], store, vocabulary, sampling["budget"]) as judge:
+                ranked, fallen = sppo_preferences(
+                    client, judge, sppo, sampling["sppo_samples"], sampling["judge_mode"], **limits
+                )
+            made, rejects, usage = made + ranked, rejects + fallen, add_usage(client.usage, judge.usage)
+    return made, rejects, usage

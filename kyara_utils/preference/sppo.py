@@ -1,0 +1,96 @@
+"""Self-play preference optimisation: a model's own answers to one prompt, ranked by their chance to beat each other.
+
+Paper: https://arxiv.org/abs/2405.00675, algorithm 1. As in its reference implementation (uclaml/SPPO: generate.py,
+rank.py, compute_prob.py) the best answer becomes chosen and the worst rejected, each with its mean chance to beat an
+answer of the same prompt, itself included at one half. There a ranker scores answers, here the pair judge compares them
+in both orders.
+"""
+
+import math
+from collections.abc import Iterable
+from itertools import combinations
+from statistics import mean
+from typing import Any
+
+from kyara_utils.llm import Client, load_prompt
+from kyara_utils.preference.candidates import answer_prompts
+from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
+from kyara_utils.preference.pairs import STEP, preference
+from kyara_utils.runs import content_id, reject
+
+Row = dict[str, Any]
+SEED_STEP = 50  # between the samples of one prompt, as in generate.py
+WRITTEN = {"A": 1.0, "C": 0.5, "B": 0.0}
+
+
+def sppo_preferences(
+    client: Client, judge: Client, parents: dict[str, list[str]], samples: int = 5, mode: str = "text",
+    max_tokens: int = 160, temperature: float = 0.7, seed: int = 0,
+) -> tuple[list[Row], list[Row]]:  # fmt: skip
+    """Answer each prompt `samples` times and return (preference rows, rejects), one or the other for each prompt.
+
+    `parents`: ids of the rows that a prompt comes from, by prompt. Calls: samples a prompt, and of the judge at most
+    samples × (samples − 1). Rows carry `chosen_win` and `rejected_win`, from 0 to 1. Rejects: too_few_answers (fewer
+    than two distinct ones arrived), unscored (a pair without a verdict), same_chance (all are equally good), and
+    chosen_truncated (the best was cut by the token limit).
+    """
+    prompts = sorted(parents)
+    rounds = [answer_prompts(client, prompts, max_tokens, temperature, seed + SEED_STEP * n) for n in range(samples)]
+    groups = {prompt: _distinct(rows) for prompt, rows in zip(prompts, zip(*rounds, strict=True), strict=True)}
+    pairs = [pair for prompt, group in groups.items() for pair in _pairs(prompt, group)]
+    verdicts = {verdict.pair_id: verdict for verdict in judge_pairs(judge, pairs, mode)}
+    kept, rejects = [], []
+    for prompt, group in groups.items():
+        judged = [verdicts[pair.id] for pair in _pairs(prompt, group)]
+        rule, row = _ranked(prompt, group, judged, judge.model.name, parents[prompt])
+        (rejects if rule else kept).append(reject(STEP, rule, row) if rule else row)
+    return kept, rejects
+
+
+def _distinct(rows: Iterable[Row]) -> list[Row]:
+    usable = {row["text"]: row for row in rows if row["text"] and not row["error"]}
+    return list(usable.values())
+
+
+def _pairs(prompt: str, group: list[Row]) -> list[Pair]:
+    texts = [row["text"] for row in group]
+    return [Pair(content_id(prompt, a, b, prefix="pair_", n=12), prompt, a, b) for a, b in combinations(texts, 2)]
+
+
+def _ranked(prompt: str, group: list[Row], verdicts: list[Verdict], judge: str, parents: list[str]) -> tuple[str, Row]:
+    chances = [win_probability(verdict) for verdict in verdicts]
+    rule = "too_few_answers" if len(group) < 2 else "unscored" if None in chances else ""
+    wins = [] if rule else mean_wins(len(group), chances)
+    if not rule and max(wins) == min(wins):
+        rule = "same_chance"
+    seen = {"id": content_id(prompt, prefix="sppo_", n=12), "prompt": prompt, "answers": group, "wins": wins}
+    if rule:
+        return rule, seen
+    best, worst = (wins.index(edge(wins)) for edge in (max, min))
+    if group[best]["finish_reason"] == "length":
+        return "chosen_truncated", seen
+    note = {"judge": judge, "prompt": load_prompt("preference/judge").name, "answers": len(group), "wins": wins}
+    calls = [group[n]["call_id"] for n in (best, worst)] + [call for v in verdicts for call in v.call_ids]
+    texts, model = (group[best]["text"], group[worst]["text"]), group[best]["model"]
+    return "", preference(prompt, *texts, "sppo", model, model, note, parents, calls, (wins[best], wins[worst]))
+
+
+def win_probability(verdict: Verdict) -> float | None:
+    """Return P(first beats second), from 0 to 1; None where no order was read.
+
+    Log-probability margins: the logistic function of their mean over both orders. Written verdicts: the mean of 1 for
+    the first, ½ for a tie, 0 for the second.
+    """
+    margins = [value for value in (verdict.margin_forward, verdict.margin_reverse) if value is not None]
+    if margins:
+        return 1 / (1 + math.exp(-mean(margins)))
+    written = [WRITTEN[tag] for tag in (verdict.forward, verdict.reverse) if tag]
+    return mean(written) if written else None
+
+
+def mean_wins(count: int, chances: list[float]) -> list[float]:
+    """Return each answer's mean chance over all `count` answers; `chances` in the order of `combinations`."""
+    table = [[0.5] * count for _ in range(count)]
+    for (one, two), chance in zip(combinations(range(count), 2), chances, strict=True):
+        table[one][two], table[two][one] = chance, 1 - chance
+    return [round(mean(row), 6) for row in table]
