@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
-from kyara_utils.training import sft, stage
+from kyara_utils.training import dpo, losses, sft, stage
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.losses import sppo_loss
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
@@ -92,6 +92,16 @@ def test_first_loss_of_each_kind(base, pairs, tmp_path, loss, first):
     record = train_dpo(base, soft, tmp_path / "dpo", loss=loss, beta=0.1, max_length=64, progress=False, **ONE_STEP)
     assert record["curve"][0]["loss"] == pytest.approx(first, rel=1e-4)
     assert None not in record["curve"][0].values() and record["final_margin"] > 0
+
+
+def test_the_reference_is_computed_in_the_precision_of_training(base, pairs, tmp_path, monkeypatch):
+    """TRL computes it in fp32 and trains in bf16: rounding then counts as preference, whatever the loss."""
+    monkeypatch.setattr(dpo, "choose_precision", lambda: ("cpu", "bfloat16", "chosen by the test"))
+    call = ONE_STEP | dict(loss="ipo", beta=0.1, max_length=64, progress=False)
+    first = [train_dpo(base, pairs, tmp_path / "same", **call)["curve"][0]["loss"]]
+    monkeypatch.setattr(losses, "_in_mixed_precision", lambda accelerator, model: model)
+    first.append(train_dpo(base, pairs, tmp_path / "fp32", **call)["curve"][0]["loss"])
+    assert first[0] == pytest.approx(25.0, abs=0.01) and abs(first[1] - 25.0) > 0.02
 
 
 def test_sft_term_is_added(base, tokenizer, pairs, tmp_path):

@@ -76,9 +76,25 @@ def trainer_class():
             return (loss, outputs) if return_outputs else loss
 
         def compute_ref_log_probs(self, model, inputs):
-            return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k not in WINS})
+            inputs = {k: v for k, v in inputs.items() if k not in WINS}
+            return super().compute_ref_log_probs(_in_mixed_precision(self.accelerator, model), inputs)
 
     return PairTrainer
+
+
+def _in_mixed_precision(accelerator, model):
+    """The model as training will compute it. TRL asks the reference before the model is wrapped, so in fp32.
+
+    In bf16 the policy then differs from its own reference before the first step (a first loss of 0.77 for ln 2).
+    """
+    from accelerate.utils import convert_to_fp32
+
+    def forward(**inputs):
+        with accelerator.autocast():
+            outputs = model(**inputs)
+        return convert_to_fp32(outputs)
+
+    return forward
 
 
 def _soft_loss(trainer, model, inputs, chosen_win, rejected_win):

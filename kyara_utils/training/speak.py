@@ -17,7 +17,7 @@ CHECKS = ("stopped", "right_script", "template_intact")
 
 
 def generation_test(
-    name: str, model_dir: Path, conversations: list[list[dict[str, str]]], store: Path, max_tokens: int = 150
+    name: str, model_dir: Path, conversations: list[list[dict[str, str]]], store: Path, max_tokens: int = 200
 ) -> list[Row]:
     """Answer conversations that end with a user turn, greedily, by `model.gguf` in the folder or by transformers.
 

@@ -25,7 +25,7 @@ from kyara_utils.training.templates import CHAT_TEMPLATE, TURN_END
 RECORD = "training.json"
 # What a checkpoint holds beside its state: weights and optimizer as one process, FSDP and DeepSpeed write them.
 CHECKPOINT = (("*.safetensors", "pytorch_model_fsdp*", "global_step*"), ("optimizer*", "global_step*"))
-VERSION = 2  # part of the key: raise it when training would give other weights
+VERSION = 3  # part of the key: raise it when training would give other weights
 
 
 def weights_sha256(model_dir: Path) -> str:
