@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import resource
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import test_training as shared
@@ -97,16 +99,27 @@ def test_nan_ends_training_and_the_last_good_checkpoint_stays(base, rows, tmp_pa
     assert not (tmp_path / "sft" / stage.RECORD).exists()
 
 
-def test_full_disk_is_said_in_one_line(base, rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "largest", [100_000, 500_000]
+)  # the weights do not fit; the weights do, the optimizer does not
+def test_full_disk_is_said_in_one_line(base, rows, tmp_path, largest):
     """A checkpoint that cannot be written must not look like a failure of the training code."""
-    from trl import SFTTrainer
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        with pytest.raises(KyaraError, match="cannot write to .*; free or remount the disk, then rerun"):
+            train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stage.last_checkpoint(next((tmp_path / "sft").glob("checkpoints-*"))) is None
 
-    def full(self, *arguments):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(SFTTrainer, "_save_checkpoint", full)
-    with pytest.raises(KyaraError, match="No space left on device.*free or remount the disk"):
+def test_the_disk_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monkeypatch):
+    """A disk that fills up at the first checkpoint costs the hours before it."""
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    with pytest.raises(KyaraError, match="needs about .* for the model and its checkpoints, 0.0 GB are free; free the"):
         train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
+    assert train_sft(base, rows, [], tmp_path / "small", **SFT)["curve"], "without checkpoints it fits"
 
 
 def test_a_foreign_tokenizer_is_refused(base, tokenizer, rows, tmp_path):

@@ -18,7 +18,7 @@ from kyara_utils.training.data import fingerprint
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.losses import WINS, check_loss, collator, loss_arguments, trainer_class
-from kyara_utils.training.memory import check_memory, used_memory
+from kyara_utils.training.memory import check_disk, check_memory, used_memory
 from kyara_utils.training.methods import check_method, load_for_training, save_trained
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
 from kyara_utils.training.precision import choose_precision
@@ -81,7 +81,9 @@ def train_dpo(
     if record := stages.finished(out_dir, key):
         return {**record, "reused": True}
     (out_dir / stages.RECORD).unlink(missing_ok=True)
-    memory = check_memory(model_facts(model_dir), parameters, device, processes)
+    facts = model_facts(model_dir)
+    memory = check_memory(facts, parameters, device, processes)
+    check_disk(facts, parameters, out_dir, bool(save_steps or stop_at))
     job = {
         "kind": "dpo", "model_dir": str(model_dir), "out_dir": str(out_dir), "parameters": parameters,
         "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,

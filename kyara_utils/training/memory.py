@@ -1,9 +1,12 @@
-"""Whether a training run fits into memory, asked before anything is loaded: a killed kernel explains nothing.
+"""Whether a training run fits into memory and onto the disk, asked before anything is loaded: a killed kernel explains
+nothing, and a disk that fills up at the first checkpoint costs the hours before it.
 
 The estimate adds weights, gradients, optimizer states, activations and logits, for rows as long as they may be; with
 shorter ones it is too high. On a CPU, SFT of the smoke student was estimated at 3.3 GB and took 3.0.
 """
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
@@ -84,6 +87,22 @@ def check_memory(
             f"(most for {largest}: {uses[largest] / GB:.1f}); {_mend(largest, parameters['method'], device)}"
         )
     return {"estimated_gb": round(needed / GB, 2), "free_gb": round(there / GB, 2)}
+
+
+def check_disk(facts: dict[str, int], parameters: dict[str, Any], folder: Path, saves: bool) -> None:
+    """Raise `KyaraError` where the model and, if it `saves` on the way, three checkpoints do not fit on the disk.
+
+    Two are kept while a third is written. A checkpoint holds the trained weights and AdamW's two numbers for each, all in fp32; a merged model is whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = 4 * facts["parameters"]
+    trained = model * (1 if parameters["method"] == "full" else LORA_SHARE)
+    needed, there = model + (9 * trained if saves else 0), shutil.disk_usage(folder).free
+    if needed > there:
+        raise KyaraError(
+            f"{folder} needs about {needed / GB:.1f} GB for the model and its checkpoints, {there / GB:.1f} GB are free"
+            "; free the disk, or set KYARA_RUNS to a larger one"
+        )
 
 
 def _mend(largest: str, method: str, device: str) -> str:

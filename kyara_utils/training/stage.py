@@ -177,8 +177,8 @@ def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = N
     started = time.time()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except Exception as error:
-        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+    except Exception as error:  # a full disk has three faces: the system's, safetensors' and torch.save's
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "inline_container" in str(error):
             folder = trainer.args.output_dir
             raise KyaraError(f"cannot write to {folder} ({error}); free or remount the disk, then rerun") from error
         raise
