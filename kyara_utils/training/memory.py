@@ -92,7 +92,8 @@ def check_memory(
 def check_disk(facts: dict[str, int], parameters: dict[str, Any], folder: Path, saves: bool) -> None:
     """Raise `KyaraError` where the model and, if it `saves` on the way, three checkpoints do not fit on the disk.
 
-    Two are kept while a third is written. A checkpoint holds the trained weights and AdamW's two numbers for each, all in fp32; a merged model is whole.
+    Two are kept while a third is written. A checkpoint holds the trained weights and AdamW's two numbers for each, all
+    in fp32; a merged model is whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = 4 * facts["parameters"]
