@@ -63,6 +63,18 @@ def test_the_best_and_the_worst_answer_with_their_mean_chances():
     assert json.loads(row["verdicts"])["answers"] == 3
 
 
+def test_chosen_is_the_best_answer_that_came_to_an_end():
+    """A cut answer as chosen teaches to run on; a cut one as rejected must not count its missing end."""
+
+    class Cutting(Model3):
+        def ask(self, requests, **more):
+            found = super().ask(requests, **more)
+            return [Response(r.call_id, r.text, "length" if len(r.text) != 2 else "stop") for r in found]
+
+    (row,), _ = sppo_preferences(Cutting("xx", "x", "xxxx"), Judge(), {"q": []}, samples=3, mode="logprob")
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["rejected_cut"]) == ("xx", "x", True)
+
+
 @pytest.mark.parametrize(
     ("model", "margin", "rule"),
     [

@@ -133,7 +133,7 @@ def test_soft_sppo_equals_the_paper_and_half_of_the_hard_one():
 
 
 def test_a_step_has_no_end_of_turn_and_an_answer_has(tokenizer, pairs):
-    """A step that ends the turn teaches the model to stop after one step."""
+    """A step that ends the turn teaches the model to stop after one step; a cut rejected answer with an end, not to."""
     begun = [*pairs[0]["prompt"], {"role": "assistant", "content": "1. x"}]
     step = {"id": "s", "prompt": begun}
     for side, text in (("chosen", "\n2. y"), ("rejected", "\n2. z")):
@@ -145,6 +145,8 @@ def test_a_step_has_no_end_of_turn_and_an_answer_has(tokenizer, pairs):
     whole = tokenizer.decode(ids["prompt_ids"] + ids["chosen_ids"])
     assert whole == "<bos><start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n1. x\n2. y"
     assert tokenizer.decode(pair_ids(tokenizer, pairs[0])["chosen_ids"]) == "a<end_of_turn>\n"
+    cut = pair_ids(tokenizer, pairs[1] | {"rejected_cut": True})
+    assert tokenizer.decode(cut["rejected_ids"]) == "zz" and tokenizer.decode(cut["chosen_ids"]).endswith("_turn>\n")
 
 
 def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):

@@ -73,7 +73,7 @@ def rlaif_preferences(
         kept.append(
             preference(
                 pair.prompt, chosen["text"], rejected["text"], "rlaif", chosen["model"], rejected["model"], note,
-                parents.get(pair.prompt, []), calls,
+                parents.get(pair.prompt, []), calls, rejected["finish_reason"] == "length",
             )
         )  # fmt: skip
     return kept, rejects
@@ -95,7 +95,7 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
         kept.append(
             preference(
                 question(row), gold, sample["text"], "spin", "reference", sample["model"], {}, [row["id"]],
-                [sample["call_id"]],
+                [sample["call_id"]], sample["finish_reason"] == "length",
             )
         )  # fmt: skip
     return kept, rejects
@@ -103,11 +103,14 @@ def spin_preferences(rows: list[Row], samples: list[Row]) -> tuple[list[Row], li
 
 def preference(
     prompt: str, chosen: str, rejected: str, source: str, chosen_model: str, rejected_model: str,
-    verdicts: Row, parents: list[str], call_ids: list[str], wins: tuple[float | None, float | None] = (None, None),
+    verdicts: Row, parents: list[str], call_ids: list[str], rejected_cut: bool = False,
+    wins: tuple[float | None, float | None] = (None, None),
 ) -> Row:  # fmt: skip
     """Return a preference row in TRL's conversational format (DESIGN §3).
 
-    `wins`: chance of chosen and of rejected to beat an answer to the same prompt, where somebody measured it (SPPO).
+    `rejected_cut`: the token limit ended the rejected answer, so that no end of turn belongs to it: training would
+    count the end against the model. `wins`: chance of chosen and of rejected to beat an answer to the same prompt,
+    where somebody measured it (SPPO).
     """
     return {
         "id": content_id(prompt, chosen, rejected, prefix="pref_", n=12),
@@ -120,6 +123,7 @@ def preference(
         "verdicts": json.dumps(verdicts, ensure_ascii=False, sort_keys=True),
         "parents": parents,
         "call_ids": call_ids,
+        "rejected_cut": rejected_cut,
         "chosen_win": wins[0],
         "rejected_win": wins[1],
     }

@@ -31,8 +31,8 @@ def sppo_preferences(
 
     `parents`: ids of the rows that a prompt comes from, by prompt. Calls: samples a prompt, and of the judge at most
     samples × (samples − 1). Rows carry `chosen_win` and `rejected_win`, from 0 to 1. Rejects: too_few_answers (fewer
-    than two distinct ones arrived), unscored (a pair without a verdict), same_chance (all are equally good), and
-    chosen_truncated (the best was cut by the token limit).
+    than two distinct ones arrived), unscored (a pair without a verdict), chosen_truncated (the token limit cut all that
+    could be chosen), and same_chance (none is worse than the chosen one).
     """
     prompts = sorted(parents)
     rounds = [answer_prompts(client, prompts, max_tokens, temperature, seed + SEED_STEP * n) for n in range(samples)]
@@ -58,21 +58,21 @@ def _pairs(prompt: str, group: list[Row]) -> list[Pair]:
 
 
 def _ranked(prompt: str, group: list[Row], verdicts: list[Verdict], judge: str, parents: list[str]) -> tuple[str, Row]:
+    """Return ("", preference) or (rule, what was seen). Chosen is the best answer that the token limit did not cut."""
     chances = [win_probability(verdict) for verdict in verdicts]
     rule = "too_few_answers" if len(group) < 2 else "unscored" if None in chances else ""
     wins = [] if rule else mean_wins(len(group), chances)
-    if not rule and max(wins) == min(wins):
-        rule = "same_chance"
-    seen = {"id": content_id(prompt, prefix="sppo_", n=12), "prompt": prompt, "answers": group, "wins": wins}
+    whole = [n for n in range(len(wins)) if group[n]["finish_reason"] != "length"]
+    best = max(whole, key=wins.__getitem__, default=0)
+    worst = min(range(len(wins)), key=wins.__getitem__, default=0)
+    rule = rule or ("chosen_truncated" if not whole else "same_chance" if wins[best] == wins[worst] else "")
     if rule:
-        return rule, seen
-    best, worst = (wins.index(edge(wins)) for edge in (max, min))
-    if group[best]["finish_reason"] == "length":
-        return "chosen_truncated", seen
+        return rule, {"id": content_id(prompt, prefix="sppo_", n=12), "prompt": prompt, "answers": group, "wins": wins}
     note = {"judge": judge, "prompt": load_prompt("preference/judge").name, "answers": len(group), "wins": wins}
     calls = [group[n]["call_id"] for n in (best, worst)] + [call for v in verdicts for call in v.call_ids]
     texts, model = (group[best]["text"], group[worst]["text"]), group[best]["model"]
-    return "", preference(prompt, *texts, "sppo", model, model, note, parents, calls, (wins[best], wins[worst]))
+    cut = group[worst]["finish_reason"] == "length"
+    return "", preference(prompt, *texts, "sppo", model, model, note, parents, calls, cut, (wins[best], wins[worst]))
 
 
 def win_probability(verdict: Verdict) -> float | None:

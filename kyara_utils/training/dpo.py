@@ -76,7 +76,8 @@ def train_dpo(
     }  # fmt: skip
     columns = ("prompt", "chosen", "rejected", *(WINS if loss == "sppo_soft" else ()))
     _check_pairs(model_dir, pairs, max_length, loss)
-    data = fingerprint(pairs, *columns) + f"-{processes}"
+    rows = [{name: pair[name] for name in columns} | {"rejected_cut": bool(pair.get("rejected_cut"))} for pair in pairs]
+    data = fingerprint(rows, *columns, "rejected_cut") + f"-{processes}"
     key, out_dir = stages.stage_key("dpo", model_dir, data, parameters), Path(out_dir)
     if record := stages.finished(out_dir, key):
         return {**record, "reused": True}
@@ -89,7 +90,6 @@ def train_dpo(
         "checkpoints": str(out_dir / f"checkpoints-{key[:8]}"), "save_steps": save_steps, "processes": processes,
         "stop_at": stop_at,
     }  # fmt: skip
-    rows = [{column: pair[column] for column in columns} for pair in pairs]
     with stages.quiet():
         measured = run_job(job, rows, fit, progress)
     shutil.rmtree(job["checkpoints"], ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kyara_utils.runs.tables import reject
 from kyara_utils.training.losses import WINS
-from kyara_utils.training.templates import check_turns, encode
+from kyara_utils.training.templates import TURN_END, check_turns, encode
 
 Row = dict[str, Any]
 STEP = "07_dpo"
@@ -75,17 +75,25 @@ def check_pair_turns(pair: Row, side: str) -> str:
 def pair_ids(tokenizer, pair: Row) -> dict[str, list[int]]:
     """Return prompt_ids, chosen_ids and rejected_ids, the prompt being the longest prefix common to both.
 
-    An answer ends with `<end_of_turn>` and a line break, a step ends with its own last character.
+    An answer ends with `<end_of_turn>` and a line break, a step ends with its own last character, and so does a
+    rejected answer that the token limit cut (`rejected_cut`): a turn that did not end must not teach not to end one.
     """
     prompt, whole = (_step_ids if is_step(pair) else _answer_ids)(tokenizer, pair)
     shared = min(_common(prompt, ids) for ids in whole)
     chosen, rejected = (ids[shared:] for ids in whole)
+    if pair.get("rejected_cut") and not is_step(pair):
+        rejected = _without_end(rejected, tokenizer)
     return {"prompt_ids": prompt[:shared], "chosen_ids": chosen, "rejected_ids": rejected}
 
 
 def _answer_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
     prompt = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
     return prompt, [encode(tokenizer, [*pair["prompt"], *pair[side]])[0] for side in ("chosen", "rejected")]
+
+
+def _without_end(ids: list[int], tokenizer) -> list[int]:
+    """Token ids up to the last end of turn, which the template put there."""
+    return ids[: len(ids) - 1 - ids[::-1].index(tokenizer.convert_tokens_to_ids(TURN_END))]
 
 
 def _step_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
