@@ -13,7 +13,7 @@ from kyara_utils.llm import packages
 from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import precision, stage
+from kyara_utils.training import precision, running, stage
 from kyara_utils.training.checkpoints import PARTS, gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
@@ -222,13 +222,13 @@ def test_resume_ignores_a_half_written_checkpoint(tmp_path):
         (folder / "model.safetensors").touch()
         if state:
             (folder / "trainer_state.json").write_text(state)
-    assert stage.last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert running.last_checkpoint(tmp_path).name == "checkpoint-2"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
 def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_path, monkeypatch):
     """A resume that restarts the schedule or the data order gives other weights than an unbroken run."""
-    train = stage.run_trainer
+    train = running.run_trainer
 
     def killed(trainer, *arguments):
         from transformers import TrainerCallback
@@ -240,11 +240,11 @@ def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_
         trainer.add_callback(Kill())
         return train(trainer, *arguments)
 
-    monkeypatch.setattr(stage, "run_trainer", killed)
+    monkeypatch.setattr(running, "run_trainer", killed)
     call = dict(**SFT, seed=1, progress=False, save_steps=2)
     with pytest.raises(KeyboardInterrupt):
         train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **call)
-    monkeypatch.setattr(stage, "run_trainer", train)
+    monkeypatch.setattr(running, "run_trainer", train)
     record = train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **call)
     assert record["weights"] == trained[1]["weights"]
     assert [point["step"] for point in record["curve"]] == [point["step"] for point in trained[1]["curve"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
-from kyara_utils.training import dpo, losses, sft, stage
+from kyara_utils.training import dpo, losses, running, sft, stage
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.losses import sppo_loss
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
@@ -164,15 +164,15 @@ def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):
 KILLED = """
 import json, os, signal, sys
 from transformers import TrainerCallback
-from kyara_utils.training import stage
+from kyara_utils.training import running
 from kyara_utils.training.sft import train_sft
 
 class Kill(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
-watcher = stage._watcher
-stage._watcher = lambda *given: type("Both", (Kill, type(watcher(*given))), {})()
+watcher = running._watcher
+running._watcher = lambda *given: type("Both", (Kill, type(watcher(*given))), {})()
 call = json.loads(sys.argv[1])
 train_sft(call.pop("base"), call.pop("rows"), [], call.pop("out"), **call)
 """
@@ -200,9 +200,9 @@ def test_interrupted_dpo_resumes_to_the_same_weights(base, pairs, tmp_path, monk
 
     call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2)
     whole = train_dpo(base, pairs, tmp_path / "whole", **call)
-    watcher = stage._watcher
+    watcher = running._watcher
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
+        patch.setattr(running, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
         with pytest.raises(KeyboardInterrupt):
             train_dpo(base, pairs, tmp_path / "dpo", **call)
     resumed = train_dpo(base, pairs, tmp_path / "dpo", **call)

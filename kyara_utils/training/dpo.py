@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training import running
 from kyara_utils.training import stage as stages
 from kyara_utils.training.bases import check_tokenizer
 from kyara_utils.training.data import fingerprint
@@ -115,13 +116,13 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
         trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
-    stages.run_trainer(trainer, "DPO", progress, stages.last_checkpoint(checkpoints), job["stop_at"])
+    running.run_trainer(trainer, "DPO", progress, running.last_checkpoint(checkpoints), job["stop_at"])
     trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
     final = trainer.evaluate()
     seconds = time.time() - started
     save_trained(trainer, tokenizer, Path(job["model_dir"]), out_dir, parameters["method"])
     return {
-        "curve": stages.curve(trainer.state.log_history, **REWARDS),
+        "curve": running.curve(trainer.state.log_history, **REWARDS),
         "final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"],
         "seconds": round(seconds, 1), "processes": trainer.args.world_size,
         "peak_gb": used_memory(trainer.args.device.type),

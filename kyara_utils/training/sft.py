@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training import running
 from kyara_utils.training import stage as stages
 from kyara_utils.training.bases import check_tokenizer
 from kyara_utils.training.data import fingerprint
@@ -151,14 +152,14 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
     trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
-    resume = stages.last_checkpoint(checkpoints)
-    trainer._total_train_tokens = stages.tokens_seen(resume)  # TRL counts from 0 again
-    seconds = stages.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])
+    resume = running.last_checkpoint(checkpoints)
+    trainer._total_train_tokens = running.tokens_seen(resume)  # TRL counts from 0 again
+    seconds = running.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])
     save_trained(trainer, tokenizer, Path(job["model_dir"]), Path(job["out_dir"]), parameters["method"])
-    points = stages.curve(trainer.state.log_history, tokens="num_tokens")
+    points = running.curve(trainer.state.log_history, tokens="num_tokens")
     return {
         "curve": points, "seconds": seconds, "processes": trainer.args.world_size,
-        "peak_gb": used_memory(trainer.args.device.type), "share": stages.share_trained(trainer, resume),
+        "peak_gb": used_memory(trainer.args.device.type), "share": running.share_trained(trainer, resume),
     }  # fmt: skip
 
 
