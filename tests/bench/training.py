@@ -1,18 +1,23 @@
 """Training speed, use of the hardware and peak memory, each run in a process of its own; TRL's defaults beside it.
 
-    make bench NAME=training        on a CPU: two stages of SFT and DPO of the smoke student, about ten minutes
-                                    on a GPU: SFT and DPO of the 270M model and of one shaped like Gemma-2-2b
+    make bench NAME=training        on a CPU: SFT and DPO of the smoke student, about a quarter of an hour
+                                    on a GPU: SFT and DPO of the 270M model and of one shaped like Gemma-2-2b, and,
+                                    where it is installed, LoRA by Unsloth beside LoRA by PEFT
 
-Weights of the 2.6 B model are random: speed and memory do not depend on them. Model FLOP use is operations by
-`estimate.training_flop` ÷ seconds ÷ the peak of the device.
+Both sides train in the numbers that `choose_precision` finds; ours is timed with all that it does (for DPO the
+reference and a last look at all pairs), theirs from the first step on. Weights of the 2.6 B model are random: speed and
+memory do not depend on them. Model FLOP use is operations by `estimate.training_flop` ÷ seconds ÷ the peak of the device.
 """
 
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from packing import CORPUS
@@ -26,7 +31,7 @@ from kyara_utils.training.checkpoints import gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations
 from kyara_utils.training.precision import choose_precision
 
-RUNS = {"cpu": 1, "cuda": 5}
+RUNS = {"cpu": 3, "cuda": 5}
 ROWS = {"cpu": (60, 20), "cuda": (512, 128)}  # conversations and pairs
 LENGTH = {"cpu": 384, "cuda": 2048}
 COMMON = {"learning_rate": 1e-5, "epochs": 1, "gradient_accumulation": 1, "warmup_ratio": 0.0, "seed": 0}
@@ -60,37 +65,74 @@ def pairs(rows: list[dict]) -> list[dict]:
 
 
 def child(model: Path, kind: str, device: str, out: Path) -> dict:
-    """Train once in this process; seconds, useful tokens and memory."""
+    """Train once in this process; useful tokens, seconds, CPU seconds and peak memory."""
     tokenizer, length = stage.load_tokenizer(model), LENGTH[device]
     rows, _, counts = prepare_conversations(conversations(ROWS[device][0]), tokenizer, length)
-    if kind == "trl":
-        return {"tokens": counts["tokens"], **trl_defaults(model, tokenizer, rows, length, out)}
-    if kind == "sft":
-        done = sft.train_sft(model, rows, [], out, **COMMON, max_length=length, batch_size=1, progress=False)
-        return {"tokens": counts["tokens"], "seconds": done["seconds"], "peak_gb": done["peak_gb"]}
-    chosen = pairs(rows[: ROWS[device][1]])
-    _, _, counts = dpo.prepare_pairs(chosen, tokenizer, 2 * length)
+    if kind.startswith("dpo"):
+        rows, _, counts = dpo.prepare_pairs(pairs(rows[: ROWS[device][1]]), tokenizer, 2 * length)
+    before = cpu_seconds()
+    done = KINDS[kind](model, tokenizer, rows, length, out)
+    found = {name: done[name] for name in ("seconds", "peak_gb")}
+    return found | {"tokens": counts["tokens"], "cpu": cpu_seconds() - before}
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def our_sft(model: Path, tokenizer, rows: list[dict], length: int, out: Path, **method: str) -> dict:
+    """Ours: packed, one pack a step."""
+    return sft.train_sft(model, rows, [], out, **COMMON, **method, max_length=length, batch_size=1, progress=False)
+
+
+def our_dpo(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
+    """Ours: the reference computed first."""
     settings = COMMON | {"beta": 0.1, "batch_size": 2, "max_length": 2 * length}
-    done = dpo.train_dpo(model, chosen, out, **settings, progress=False)
-    return {"tokens": counts["tokens"], "seconds": done["seconds"], "peak_gb": done["peak_gb"]}
+    return dpo.train_dpo(model, rows, out, **settings, progress=False)
 
 
-def trl_defaults(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
-    """TRL as it comes, but for the length and, on a CPU, for its bf16, which most CPUs emulate."""
-    from datasets import Dataset
+def trl_sft(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
+    """TRL as it comes: batches of 8, padded."""
     from trl import SFTConfig, SFTTrainer
 
+    data = [{"messages": row["messages"]} for row in rows]
+    return timed(SFTTrainer, SFTConfig, model, tokenizer, data, out, assistant_only_loss=True, max_length=length)
+
+
+def trl_dpo(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
+    """TRL as it comes but for our batch of 2: a second copy of the model is the reference."""
+    from trl import DPOConfig, DPOTrainer
+
+    data = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
+    more = {"max_length": 2 * length, "per_device_train_batch_size": 2}
+    return timed(DPOTrainer, DPOConfig, model, tokenizer, data, out, **more)
+
+
+def timed(trainer_class, config_class, model: Path, tokenizer, rows: list[dict], out: Path, **options) -> dict:
+    """One epoch; other departures from the defaults are only the device and its numbers, as most CPUs emulate bf16."""
+    from datasets import Dataset
+
     device, dtype, _ = choose_precision()
-    arguments = SFTConfig(
-        output_dir=str(out), max_length=length, num_train_epochs=1, save_strategy="no", report_to="none",
-        disable_tqdm=True, assistant_only_loss=True, use_cpu=device == "cpu", bf16=dtype == "bfloat16",
+    arguments = config_class(
+        output_dir=str(out), num_train_epochs=1, save_strategy="no", report_to="none", disable_tqdm=True,
+        use_cpu=device == "cpu", bf16=dtype == "bfloat16", **options,
     )  # fmt: skip
-    data = Dataset.from_list([{"messages": row["messages"]} for row in rows])
     with stage.quiet():
-        trainer = SFTTrainer(stage.load_model(model), arguments, train_dataset=data, processing_class=tokenizer)
+        data = Dataset.from_list(rows)
+        trainer = trainer_class(stage.load_model(model), args=stage.one_device(arguments), train_dataset=data,
+                                processing_class=tokenizer)  # fmt: skip
         started = time.perf_counter()
         trainer.train()
         return {"seconds": time.perf_counter() - started, "peak_gb": memory.used_memory(device)}
+
+
+KINDS = {
+    "sft": our_sft, "sft-trl": trl_sft, "dpo": our_dpo, "dpo-trl": trl_dpo,
+    "sft-lora": partial(our_sft, method="lora"), "sft-unsloth": partial(our_sft, method="lora", backend="unsloth"),
+}  # fmt: skip
+PEERS = {"sft": "sft-trl", "dpo": "dpo-trl"}
 
 
 def apart(model: Path, kind: str, device: str, out: Path) -> dict:
@@ -114,23 +156,30 @@ def shaped_like_gemma2(folder: Path, tokenizer_of: Path) -> Path:
 
 
 def results_of(model: Path, device: str, folder: Path) -> list[Result]:
-    """SFT against TRL's defaults, and DPO: useful tokens per second, FLOP use, peak memory."""
-    runs: dict[str, list[dict]] = {"trl": [], "sft": [], "dpo": []}
+    """SFT and DPO against TRL's defaults, Unsloth against PEFT: tokens per second, CPU time, memory, FLOP use."""
+    peers = PEERS | ({"sft-unsloth": "sft-lora"} if device == "cuda" and find_spec("unsloth") else {})
+    runs: dict[str, list[dict]] = {kind: [] for kind in (*peers, *peers.values())}
     for run in range(RUNS[device]):
         for kind in runs:
             runs[kind].append(apart(model, kind, device, folder / f"{model.name}-{kind}-{run}"))
-    rates = {kind: [one["tokens"] / one["seconds"] for one in found] for kind, found in runs.items()}
-    peaks = {kind: [one["peak_gb"] for one in found] for kind, found in runs.items()}
+    found = [row for kind, peer in peers.items() for row in compared(model.name, kind, runs[kind], runs[peer], device)]
     _, peak, _ = estimate.machine_peak()
     each = estimate.training_flop(estimate.model_facts(model), 1, LENGTH[device])
-    use = [100 * rate * each / peak for rate in rates["sft"]] if peak else []
-    name, trl, target = model.name, "TRL's defaults", 6.0 if device == "cpu" else None
+    use = [100 * one["tokens"] / one["seconds"] * each / peak for one in runs["sft"]] if peak else []
+    return [*found, *([Result(f"{model.name}: sft, model FLOP use", "%", use, None, True)] if use else [])]
+
+
+def compared(name: str, kind: str, ours: list[dict], theirs: list[dict], device: str) -> list[Result]:
+    """Three lines of one kind."""
+    peer = "PEFT" if kind == "sft-unsloth" else "TRL's defaults"
+    rates, other = ([one["tokens"] / one["seconds"] for one in runs] for runs in (ours, theirs))
+    cpu, their_cpu = ([1000 * one["cpu"] / one["tokens"] for one in runs] for runs in (ours, theirs))
+    peaks, their_peaks = ([one["peak_gb"] for one in runs] for runs in (ours, theirs))
+    target = 6.0 if device == "cpu" else None
     return [
-        Result(f"{name}: SFT, useful tokens/s", "tokens/s", rates["sft"], None, True, trl, rates["trl"]),
-        Result(f"{name}: SFT, peak memory", "GB", peaks["sft"], target, False, trl, peaks["trl"]),
-        Result(f"{name}: DPO, tokens/s", "tokens/s", rates["dpo"], None, True),
-        Result(f"{name}: DPO, peak memory", "GB", peaks["dpo"], target, False),
-        *([Result(f"{name}: SFT, model FLOP use", "%", use, None, True)] if use else []),
+        Result(f"{name}: {kind}, useful tokens/s", "tokens/s", rates, None, True, peer, other),
+        Result(f"{name}: {kind}, CPU per useful token", "ms", cpu, None, False, peer, their_cpu),
+        Result(f"{name}: {kind}, peak memory", "GB", peaks, target, False, peer, their_peaks),
     ]
 
 
