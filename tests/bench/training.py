@@ -6,7 +6,7 @@
 
 Both sides train in the numbers that `choose_precision` finds; ours is timed with all that it does (for DPO the
 reference and a last look at all pairs), theirs from the first step on. Weights of the 2.6 B model are random: speed and
-memory do not depend on them. Model FLOP use is operations by `estimate.training_flop` ÷ seconds ÷ the peak of the device.
+memory do not depend on them. Model FLOP use is operations by `estimate.training_flop` ÷ seconds ÷ the peak.
 """
 
 import json
