@@ -291,7 +291,7 @@ def gemma2(base, cache):
     tokenizer = stage.load_tokenizer(base)
     torch.manual_seed(0)
     config = Gemma2Config(
-        vocab_size=len(tokenizer) + 7, hidden_size=64, intermediate_size=96, num_hidden_layers=4, head_dim=32,
+        vocab_size=len(tokenizer) + 7, hidden_size=64, intermediate_size=128, num_hidden_layers=4, head_dim=32,
         num_attention_heads=4, num_key_value_heads=2, query_pre_attn_scalar=32, sliding_window=8,
         max_position_embeddings=512, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, initializer_range=0.3,
         bos_token_id=2, eos_token_id=1, pad_token_id=0,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
-from kyara_utils.training import dpo, losses, running, sft, stage
+from kyara_utils.training import dpo, launch, losses, running, sft, stage
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.losses import sppo_loss
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
@@ -190,21 +190,88 @@ def test_resume_after_kill_9_gives_the_same_weights(base, rows, tmp_path):
     assert resumed["weights"] == whole["weights"] and resumed["curve"] == whole["curve"]
 
 
-def test_interrupted_dpo_resumes_to_the_same_weights(base, pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_interrupted_dpo_resumes_to_the_same_weights(gemma2, pairs, tmp_path, monkeypatch, method):
     """The reference must be the model before training, not the half-trained one that is resumed."""
     from transformers import TrainerCallback
+
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
 
     class Stop(TrainerCallback):
         def on_save(self, args, state, control, **kwargs):
             raise KeyboardInterrupt
 
-    call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2)
-    whole = train_dpo(base, pairs, tmp_path / "whole", **call)
+    call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2, method=method)
+    whole = train_dpo(gemma2, pairs, tmp_path / "whole", **call)
     watcher = running._watcher
     with monkeypatch.context() as patch:
         patch.setattr(running, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
         with pytest.raises(KeyboardInterrupt):
-            train_dpo(base, pairs, tmp_path / "dpo", **call)
-    resumed = train_dpo(base, pairs, tmp_path / "dpo", **call)
+            train_dpo(gemma2, pairs, tmp_path / "dpo", **call)
+    resumed = train_dpo(gemma2, pairs, tmp_path / "dpo", **call)
     assert resumed["weights"] == whole["weights"] and resumed["curve"] == whole["curve"]
     assert not list((tmp_path / "dpo").glob("checkpoints-*"))
+
+
+def accelerate_settings(config: Path) -> dict[str, str]:
+    """The environment that `accelerate launch` gives a worker for a configuration file."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    line = ["--config_file", str(config), "--num_processes", "2", "--mixed_precision", "no", "worker.py"]
+    found = prepare_multi_gpu_env(_validate_launch_command(launch_command_parser().parse_args(line))[0])
+    return {name: value for name, value in found.items() if name.startswith(("FSDP_", "ACCELERATE_USE_FSDP"))}
+
+
+@pytest.fixture
+def sharded(monkeypatch):
+    """Launches on this CPU that shard as params/accelerate/fsdp2.yml says."""
+    line = launch.command
+
+    def command(config, *arguments):
+        for name, value in accelerate_settings(config).items():
+            monkeypatch.setenv(name, value)
+        at = (built := line(config, *arguments)).index("kyara_utils.training.worker")
+        return [*built[: at - 1], str(ROOT / "tests" / "sharded_worker.py"), *built[at + 1 :]]
+
+    monkeypatch.setattr(launch, "command", command)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    return ours.keys() == theirs.keys() and all((ours[n] - theirs[n]).abs().max() < 1e-5 for n in ours)
+
+
+@pytest.mark.parametrize(("backend", "method"), [("ddp", "full"), ("fsdp2", "full"), ("fsdp2", "lora")])
+def test_dpo_in_two_processes_is_that_of_one(gemma2, pairs, tmp_path, sharded, backend, method):
+    """A reference read by one process alone, or of zeros in the second, trains away from another model."""
+    call = ONE_STEP | dict(beta=0.1, max_length=64, progress=False, method=method)
+    one = train_dpo(gemma2, pairs, tmp_path / "one", **call | {"batch_size": 2})
+    two = train_dpo(gemma2, pairs, tmp_path / "two", **call | {"batch_size": 1}, backend=backend, processes=2)
+    assert two["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) and two["processes"] == 2
+    assert two["final_margin"] == pytest.approx(one["final_margin"], abs=1e-4)
+    assert same_weights(tmp_path / "one", tmp_path / "two"), "one tied model, whole"
+
+
+def test_qlora_trains_adapters_on_a_4_bit_base(gemma2, rows, pairs, tmp_path):
+    """Adapters in bf16 lose small steps; the merge must go into the unquantised weights, head and embedding tied."""
+    pytest.importorskip("bitsandbytes")
+    from safetensors.torch import load_file
+
+    call = ONE_STEP | dict(batch_size=1, max_length=64, progress=False, method="qlora", learning_rate=1e-2)
+    record = train_sft(gemma2, rows, rows, tmp_path / "sft", **call)
+    plain = train_sft(gemma2, rows, [], tmp_path / "lora", **call | {"method": "lora"})
+    assert record["held_out_after"] < record["held_out_before"]
+    first, other = record["curve"][0]["loss"], plain["curve"][0]["loss"]
+    assert first != other and first == pytest.approx(other, rel=0.03), "4 bits, and no more than their rounding"
+    adapter = load_file(tmp_path / "sft" / "adapter" / "adapter_model.safetensors")
+    assert {str(weight.dtype) for weight in adapter.values()} == {"torch.float32"}
+    before, after = (load_file(folder / "model.safetensors") for folder in (gemma2, tmp_path / "sft"))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert before.keys() == after.keys() and len(changed) == 28 and not any("norm" in name for name in changed)
+    call.pop("warmup_ratio")
+    dpo = train_dpo(gemma2, pairs, tmp_path / "dpo", **call, beta=0.1)
+    assert dpo["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) and dpo["final_margin"] > 0.3

@@ -20,7 +20,7 @@ from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.losses import WINS, check_loss, collator, loss_arguments, trainer_class
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
-from kyara_utils.training.methods import check_method, load_for_training, save_trained
+from kyara_utils.training.methods import check_method, load_for_training, own_adapters, save_trained
 from kyara_utils.training.pairs import pair_ids, prepare_pairs
 from kyara_utils.training.precision import choose_precision
 
@@ -116,6 +116,7 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
         trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
+    own_adapters(model)
     running.run_trainer(trainer, "DPO", progress, running.last_checkpoint(checkpoints), job["stop_at"])
     trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
     final = trainer.evaluate()
@@ -145,6 +146,7 @@ def _trainer(model, tokenizer, rows: list[Row], parameters: dict[str, Any], fold
         warmup_steps=parameters["warmup_ratio"],
         max_length=parameters["max_length"],
         precompute_ref_log_probs=True,
+        model_init_kwargs={"device_map": None} if parameters["backend"] == "fsdp2" else None,  # of TRL's reference copy
     )
     wins = WINS if parameters["loss"] == "sppo_soft" else ()
     ids = [{**pair_ids(tokenizer, row), **{name: float(row[name]) for name in wins}} for row in rows]

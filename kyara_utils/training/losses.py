@@ -4,6 +4,7 @@ TRL has SPPO for certain wins only. The paper (https://arxiv.org/abs/2405.00675,
 probability that a ranker gives; `sppo_loss` is that, as in its reference implementation (uclaml/SPPO, trainer.py).
 """
 
+from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
@@ -63,6 +64,12 @@ def trainer_class():
     class PairTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset, *arguments):
             return dataset  # tokenised by `pairs`: TRL would end every step of Step-DPO with <end_of_turn>
+
+        def _precompute_ref_logps(self, dataset, *arguments):
+            folder = Path(self.args.output_dir) / "reference"  # else each process reads its own temporary folder
+            folder.mkdir(parents=True, exist_ok=True)
+            dataset._get_cache_file_path = lambda fingerprint: str(folder / f"{fingerprint}.arrow")
+            return super()._precompute_ref_logps(dataset, *arguments)
 
         def _set_signature_columns_if_needed(self):
             super()._set_signature_columns_if_needed()

@@ -5,13 +5,16 @@ output head stay one matrix. LoRA never trains the embeddings, since two copies 
 (https://github.com/huggingface/peft/issues/2018).
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
 from kyara_utils.training.bases import MAPPING
+from kyara_utils.training.precision import choose_precision
 
 METHODS = ("full", "lora", "qlora")
 BACKENDS = ("trl", "unsloth")
@@ -28,8 +31,6 @@ def check_method(method: str, backend: str, device: str) -> None:
         if device != "cuda":
             raise KyaraError("backend unsloth needs a CUDA device; set backend to trl")
     if method == "qlora":
-        if device != "cuda":
-            raise KyaraError("method qlora needs a CUDA device for its 4-bit weights; set method to lora")
         need("bitsandbytes", "method qlora", "pip install '.[gpu]', or set method to lora")
 
 
@@ -61,8 +62,39 @@ def _load_base(model_dir: Path, parameters: dict[str, Any]):
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, parameters["dtype"]),
     )  # fmt: skip
-    model = stages.load_model(model_dir, quantization_config=quantised, device_map={"": torch.cuda.current_device()})
-    return prepare_model_for_kbit_training(model)
+    on_gpu = choose_precision()[0] == "cuda"
+    place = torch.cuda.current_device() if on_gpu else "cpu"
+    model = stages.load_model(model_dir, quantization_config=quantised, device_map={"": place})
+    if not on_gpu:
+        _keep_trainable(model)
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the trainer's arguments decide
+
+
+def _keep_trainable(model) -> None:
+    """Keep a 4-bit model on a CPU one that can be trained.
+
+    bitsandbytes 0.50 repacks a layer at its first evaluation and then computes wrong gradients, and it quantises rows
+    whose length is no multiple of its block wrongly, both without a word.
+    """
+    for name, layer in model.named_modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+            if layer.in_features % 64:
+                raise KyaraError(f"method qlora on a CPU: {name} has {layer.in_features} inputs, no multiple of 64")
+
+
+def own_adapters(model) -> None:
+    """Undo what TRL does to adapters: QLoRA's become bf16, and DPO adds a copy `ref`.
+
+    Steps of 1e-4 are lost in bf16; of a checkpoint with `ref` the trainer loads that copy and not the trained adapter.
+    """
+    if not hasattr(model, "peft_config"):
+        return
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def _with_adapters(model, seed: int):
@@ -78,12 +110,15 @@ def _with_adapters(model, seed: int):
 
 def _load_unsloth(model_dir: Path, parameters: dict[str, Any]):
     import torch
+
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth"))  # else in the current folder
     from unsloth import FastLanguageModel
 
     full, dtype = parameters["method"] == "full", getattr(torch, parameters["dtype"])
     model, _ = FastLanguageModel.from_pretrained(
         model_name=str(model_dir), max_seq_length=parameters["max_length"], dtype=dtype,
         load_in_4bit=parameters["method"] == "qlora", full_finetuning=full,
+        **({"float32_mixed_precision": True} if full and torch.cuda.is_available() else {}),  # else bf16 weights
     )  # fmt: skip
     if full:
         return model
@@ -98,25 +133,22 @@ def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str
 
     QLoRA's adapters are merged into the unquantised weights of `model_dir`: the 4-bit ones are a rounding of them.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if method == "full" and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        _save_gathered(trainer, model, tokenizer, out_dir)
-    elif trainer.is_world_process_zero():
-        if method != "full":
-            model.save_pretrained(out_dir / "adapter")
-            model = merged(model_dir, out_dir / "adapter")
-        stages.save_model(model, tokenizer, out_dir)
-    if trainer.is_world_process_zero() and (mapping := Path(model_dir) / MAPPING).is_file():
-        shutil.copyfile(mapping, out_dir / MAPPING)  # a cut vocabulary stays restorable
-    trainer.accelerator.wait_for_everyone()
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-
-def _save_gathered(trainer, model, tokenizer, out_dir: Path) -> None:
-    stages.set_stops(model, tokenizer)
-    trainer.save_model(str(out_dir))  # every process gives its shard
+    model, weights = trainer.accelerator.unwrap_model(trainer.model), None
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every process gives its shard
     if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(out_dir)
-        model.generation_config.save_pretrained(out_dir)
+        if method != "full":
+            model.save_pretrained(out_dir / "adapter", state_dict=weights)
+            unset_hf_deepspeed_config()  # ZeRO-3 would wait for the other processes to load the base with this one
+            model, weights = merged(model_dir, out_dir / "adapter"), None
+        for name in model.all_tied_weights_keys if weights else ():  # gathered, a tied head is a second copy
+            weights.pop(name, None)
+        stages.save_model(model, tokenizer, out_dir, state_dict=weights)
+        if (mapping := Path(model_dir) / MAPPING).is_file():
+            shutil.copyfile(mapping, out_dir / MAPPING)  # a cut vocabulary stays restorable
+    trainer.accelerator.wait_for_everyone()
 
 
 def merged(model_dir: Path, adapter: Path):

@@ -17,7 +17,7 @@ from kyara_utils.training.data import fingerprint
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
-from kyara_utils.training.methods import check_method, load_for_training, save_trained
+from kyara_utils.training.methods import check_method, load_for_training, own_adapters, save_trained
 from kyara_utils.training.precision import choose_precision
 from kyara_utils.training.templates import encode
 
@@ -57,7 +57,8 @@ def _row_loss(model, ids: list[int], mask: list[int]) -> tuple[float, int]:
 
     places = torch.tensor([at for at in range(1, len(ids)) if mask[at]], device=model.device)
     tokens = torch.tensor([ids], device=model.device)
-    logits = model(tokens, use_cache=False, logits_to_keep=places - 1).logits[0].float()
+    logits = model(tokens, use_cache=False, logits_to_keep=places - 1).logits[0]
+    logits = (logits if len(logits) == len(places) else logits[places - 1]).float()  # Unsloth's Gemma 2 keeps all
     return float(torch.nn.functional.cross_entropy(logits, tokens[0, places], reduction="sum")), len(places)
 
 
@@ -152,6 +153,7 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
     trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
+    own_adapters(model)
     resume = running.last_checkpoint(checkpoints)
     trainer._total_train_tokens = running.tokens_seen(resume)  # TRL counts from 0 again
     seconds = running.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])

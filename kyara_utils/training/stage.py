@@ -86,11 +86,11 @@ def set_stops(model, tokenizer) -> None:
     model.generation_config.eos_token_id = [stop for stop in stops if stop is not None]
 
 
-def save_model(model, tokenizer, out_dir: Path) -> None:
+def save_model(model, tokenizer, out_dir: Path, **options: Any) -> None:
     """Save weights (safetensors) and tokenizer, with the stop tokens in the generation config."""
     set_stops(model, tokenizer)
     try:
-        model.save_pretrained(out_dir)
+        model.save_pretrained(out_dir, **options)
         tokenizer.save_pretrained(out_dir)
     except Exception as error:  # safetensors raises its own type when a disk is full
         raise KyaraError(f"cannot save the model in {out_dir} ({error}); free or remount the disk") from error
