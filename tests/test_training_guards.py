@@ -188,8 +188,7 @@ def test_memory_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monkey
 
 def test_memory_of_the_paper_scale_run():
     """Full training of 2.6 B parameters is 42 GB of states: one 80 GB device holds it, one T4 does not."""
-    facts = {"parameters": 2_614_341_888, "vocabulary": 256_000, "layers": 26, "hidden": 2304}
-    facts |= {"intermediate": 9216, "attention": 2048, "heads": 8}
+    facts = estimate.SHAPES["google/gemma-2-2b-it"]
     job = {"batch_size": 1, "max_length": 4096, "method": "full", "backend": "trl", "dtype": "bfloat16"}
     full = memory.peak_memory(facts, job, "cuda")
     assert sum(full[name] for name in ("weights", "gradients", "optimizer")) == 16 * facts["parameters"]
@@ -203,9 +202,9 @@ def test_memory_of_the_paper_scale_run():
     assert sum(pairs.values()) < 80e9
 
 
-def test_flop_of_a_known_model(base):
-    """Gemma-2-2b on 4.51 B tokens is about 7e19 FLOP by the rule of six."""
-    facts = {"parameters": 2_614_341_888, "layers": 26, "attention": 2048}
+def test_flop_of_a_known_model(base, capsys):
+    """Gemma-2-2b on 4.51 B tokens is about 7e19 FLOP by the rule of six; a plan needs no download."""
+    facts = estimate.SHAPES["google/gemma-2-2b-it"]
     assert estimate.training_flop(facts, 4.51e9, 0) == pytest.approx(7.07e19, rel=0.01)
     assert estimate.training_flop(facts, 4.51e9, 4096) > 1.1 * 7.07e19
     import torch
@@ -214,7 +213,12 @@ def test_flop_of_a_known_model(base):
     assert estimate.model_facts(base)["parameters"] == sum(counted.values())
     found = estimate.estimate(base, 1000, 64)
     one, eight = (run["hours"] for run in found["runs"] if run["on"] == "H100")
-    assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.told(found) and torch.__version__
+    assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.told(found)
+    estimate.main(["google/gemma-2-2b-it", "--tokens", "4.51e9"])
+    said = capsys.readouterr().out
+    assert "2,614 M parameters × 4,510,000,000 tokens: 8.3e+19 FLOP" in said and "8 × H100: 7.2 h" in said
+    with pytest.raises(KyaraError, match="is no transformers model folder"):
+        estimate.main(["google/gemma-3-1b-it", "--tokens", "1"])
 
 
 def test_adapters_are_merged_into_one_tied_model(base, tokenizer, rows, pairs, tmp_path):

@@ -1,9 +1,12 @@
-"""What a training run will cost before it starts: floating-point operations, hours, money.
+"""What a training run will cost before it starts: floating-point operations, hours, money, memory.
+
+    python -m kyara_utils.training.estimate google/gemma-2-2b-it --tokens 4.51e9 --length 4096
 
 The count is PaLM's (https://arxiv.org/abs/2204.02311, appendix B): six operations per parameter and token, plus the
 attention scores. Utilisation and rents are assumptions, printed as such; the peaks are the makers' own dense figures.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,13 @@ HARDWARE = {
     "T4": (8.1, 0.0),  # NVIDIA T4 data sheet, fp32: it has no bf16; free on Kaggle
     "V100": (15.7, 0.5),  # NVIDIA V100 data sheet, SXM2, fp32
 }
+# Shapes that can be planned with before anything is downloaded; from the model's own config.json.
+SHAPES = {
+    "google/gemma-2-2b-it": {
+        "parameters": 2_614_341_888, "vocabulary": 256_000, "layers": 26, "hidden": 2304, "intermediate": 9216,
+        "attention": 2048, "heads": 8,
+    }
+}  # fmt: skip
 UTILISATION = 0.4  # of the peak; well-kept trainers reach 0.3 to 0.5
 
 
@@ -82,9 +92,14 @@ def machine_peak() -> tuple[str, float, float]:
     return name, peak * 1e12, rent
 
 
-def estimate(model_dir: Path, tokens: float, length: int, method: str = "full") -> dict[str, Any]:
-    """Return {flop, tokens, parameters, runs[{on, gpus, hours, usd}]} for here, one T4, one and eight H100."""
-    facts = model_facts(model_dir)
+def estimate(
+    model_dir: Path, tokens: float, length: int, method: str = "full", facts: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """Return {flop, tokens, parameters, runs[{on, gpus, hours, usd}]} for here, one T4, one and eight H100.
+
+    `facts` stand for those of `model_dir` when given.
+    """
+    facts = facts or model_facts(model_dir)
     flop = training_flop(facts, tokens, length, method)
     here, peak, rent = machine_peak()
     places = [(here, 1, peak, rent)]
@@ -114,3 +129,32 @@ def _time(hours: float) -> str:
     if hours >= 1 / 60:
         return f"{hours * 60:.0f} min"
     return f"{hours * 3600:.0f} s" if hours >= 1 / 3600 else "under a second"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: cost and memory of training a model on so many tokens."""
+    from kyara_utils.training.memory import GB, peak_memory
+
+    given = _arguments(arguments)
+    facts = SHAPES.get(given.model) or model_facts(Path(given.model))
+    print(told(estimate(Path(given.model), given.tokens, given.length, given.method, facts)))
+    job = {"batch_size": 1, "max_length": given.length, "method": given.method, "dtype": "bfloat16", "backend": "trl"}
+    for backend, gpus in (("trl", 1), ("fsdp2", 8)):
+        needed = sum(peak_memory(facts, job | {"backend": backend}, "cuda", gpus).values())
+        print(f"  memory for one row a step, backend {backend}: about {needed / GB:.0f} GB on each of {gpus} GPU")
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m kyara_utils.training.estimate", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help=f"a model folder, or without a download {', '.join(SHAPES)}")
+    parser.add_argument("--tokens", type=float, required=True, help="trained on in all, epochs included")
+    parser.add_argument("--length", type=int, default=4096, help="tokens of a row or pack (default: 4096)")
+    parser.add_argument("--method", choices=("full", "lora", "qlora"), default="full")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KyaraError as error:
+        raise SystemExit(str(error)) from error
