@@ -207,7 +207,6 @@ def test_flop_of_a_known_model(base, capsys):
     facts = estimate.SHAPES["google/gemma-2-2b-it"]
     assert estimate.training_flop(facts, 4.51e9, 0) == pytest.approx(7.07e19, rel=0.01)
     assert estimate.training_flop(facts, 4.51e9, 4096) > 1.1 * 7.07e19
-    import torch
 
     counted = {id(weight): weight.numel() for weight in stage.load_model(base).parameters()}
     assert estimate.model_facts(base)["parameters"] == sum(counted.values())
