@@ -133,6 +133,7 @@ def test_spin_prefers_the_data_to_the_model():
         {"id": f"c{n}", "messages": [{"role": "user", "content": "問"}, {"role": "assistant", "content": f"答{n}"}]}
         for n in (1, 2)
     ]
+    rows[0]["messages"] += [{"role": "user", "content": "再問"}, {"role": "assistant", "content": "再答"}]
     kept, rejects = spin_preferences(rows, [answer("sft", "問", "別的"), answer("sft", "問", "答2")])
     assert kept[0]["chosen"][0]["content"] == "答1" and kept[0]["rejected"][0]["content"] == "別的"
     assert [row["rule"] for row in rejects] == ["same_text"]

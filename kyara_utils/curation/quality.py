@@ -25,7 +25,7 @@ from kyara_utils.curation.text import (
     simplified,
 )
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import answer, question, reject
+from kyara_utils.runs.tables import question, reject, turns
 
 
 @dataclass(frozen=True)
@@ -219,14 +219,14 @@ def truncated(text: str, row: Row, limits: Limits) -> str:
 def by_quality(
     rows: list[Row], limits: Limits = DEFAULT_LIMITS, rules: Iterable[str] | None = None
 ) -> tuple[list[Row], list[Row]]:
-    """Keep the rows whose last answer passes the named rules (default: all, in the order of `RULES`)."""
+    """Keep the rows whose every answer passes the named rules (default: all, in the order of `RULES`)."""
     names = list(RULES if rules is None else rules)
     if unknown := sorted(set(names) - set(RULES)):
         raise KyaraError(f"unknown quality rules {', '.join(unknown)}; choose from {', '.join(RULES)}")
     kept, rejects = [], []
     for row in rows:
-        text = answer(row)
-        finding = next(((name, detail) for name in names if (detail := RULES[name](text, row, limits))), None)
+        found = ((name, RULES[name](text, row, limits)) for name in names for text in turns(row, "assistant") or [""])
+        finding = next((item for item in found if item[1]), None)
         if finding:
             rejects.append(reject(STEP, finding[0], row, finding[1]))
         else:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kyara_utils.report.style import (
     INK,
@@ -23,6 +24,8 @@ from kyara_utils.report.style import (
     short,
     title,
 )
+
+FEW = 40  # steps, below which single packs decide how a curve looks
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -68,10 +71,16 @@ def sft_curve(rows: list[Row]) -> Figure:
             marker="." if len(part) < 3 else "",
         )
         lower.set_xlabel("step")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         findings.append("{:.2f} to {:.2f} in the {} stage".format(*_ends(loss), stage))
     panels[0].set_ylabel("training loss (nats per token)")
     panels[len(stages)].set(ylabel="learning rate")
-    title(figure, f"Training loss goes from {', '.join(findings)}")
+    few = (
+        "So few packs differ more by their rows than by what was learned; held_out tells that."
+        if len(rows) < FEW
+        else ""
+    )
+    title(figure, f"Training loss goes from {', '.join(findings)}", few)
     return figure
 
 

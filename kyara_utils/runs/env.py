@@ -64,7 +64,7 @@ def runs_dir(root: Path) -> Path:
 def device_and_dtype() -> tuple[str, str, str]:
     """Return (device, dtype, reason). Gemma never runs in fp16: its activations overflow."""
     if not Path("/proc/driver/nvidia").exists():  # importing torch costs seconds that most steps need not pay
-        return "cpu", "float32", "no NVIDIA driver; bf16 matrix products are emulated on most CPUs"
+        return "cpu", "float32", "no NVIDIA driver; training measures whether this CPU is worth its bf16"
     import torch
 
     if torch.cuda.is_available():
@@ -72,7 +72,7 @@ def device_and_dtype() -> tuple[str, str, str]:
         if major >= 8:
             return "cuda", "bfloat16", f"{name} has native bf16"
         return "cuda", "float32", f"{name} has no bf16, and fp16 overflows in Gemma"
-    return "cpu", "float32", "PyTorch sees no CUDA device; bf16 matrix products are emulated on most CPUs"
+    return "cpu", "float32", "PyTorch sees no CUDA device; training measures whether this CPU is worth its bf16"
 
 
 def keep_soft_caps() -> None:

@@ -100,8 +100,8 @@ def question(row: Row) -> str:
 
 
 def answer(row: Row) -> str:
-    """Return a conversation's last assistant turn, or an empty string."""
-    return next(reversed(turns(row, "assistant")), "")
+    """Return a conversation's first assistant turn, which is the answer to its `question`, or an empty string."""
+    return next(iter(turns(row, "assistant")), "")
 
 
 def meta(row: Row) -> Row:

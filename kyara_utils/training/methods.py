@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.llm.packages import read_json
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
@@ -32,6 +33,11 @@ def check_method(method: str, backend: str, device: str) -> None:
             raise KyaraError("backend unsloth needs a CUDA device; set backend to trl")
     if method == "qlora":
         need("bitsandbytes", "method qlora", "pip install '.[gpu]', or set method to lora")
+
+
+def packs(backend: str, model_dir: Path) -> bool:
+    """Whether a back end packs rows of this model: Unsloth (2026.10) leaves Gemma 2 unpacked, with a warning alone."""
+    return backend != "unsloth" or read_json(Path(model_dir) / "config.json").get("model_type") != "gemma2"
 
 
 def need(package: str, what: str, mend: str) -> None:

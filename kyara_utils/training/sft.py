@@ -17,7 +17,7 @@ from kyara_utils.training.data import fingerprint
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
-from kyara_utils.training.methods import check_method, load_for_training, own_adapters, save_trained
+from kyara_utils.training.methods import check_method, load_for_training, own_adapters, packs, save_trained
 from kyara_utils.training.precision import choose_precision
 from kyara_utils.training.templates import encode
 
@@ -105,7 +105,8 @@ def train_sft(
     parameters = {
         "learning_rate": learning_rate, "epochs": epochs, "max_length": max_length, "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation, "warmup_ratio": warmup_ratio, "seed": seed,
-        "packing": packing, "stage": stage, "method": method, "backend": backend, "dtype": dtype,
+        "packing": packing and packs(backend, model_dir), "stage": stage, "method": method, "backend": backend,
+        "dtype": dtype,
     }  # fmt: skip
     data = fingerprint([*rows, *held_out], "messages") + f"-{len(rows)}-{processes}"
     key, out_dir = stages.stage_key("sft", model_dir, data, parameters), Path(out_dir)

@@ -144,7 +144,7 @@ def quiet() -> Iterator[None]:
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     bars = datasets.are_progress_bars_disabled()
-    loggers = [logging.getLogger(name) for name in ("trl", "transformers")]
+    loggers = [logging.getLogger(name) for name in ("trl", "transformers", "bitsandbytes")]
     levels = [logger.level for logger in loggers]
     datasets.disable_progress_bars()
     for logger in loggers:
