@@ -29,7 +29,8 @@ def rounds(rows: list[Row]) -> Figure:
         axes.plot(at, values, color=MODEL_COLOURS["dpo"], marker="o", markersize=4)
         for x, y in zip(at, values, strict=True):
             if not math.isnan(y):
-                axes.annotate(f"{y:.3g}", (x, y), (0, 6), textcoords="offset points", ha="center", size=7.5, color=INK)
+                label = {"textcoords": "offset points", "ha": "center", "size": 7.5, "color": INK}
+                axes.annotate(f"{y:.3g}", (x, y), (0, 6), bbox={"fc": "white", "ec": "none", "pad": 0.5}, **label)
         axes.set(xlabel="round (0: before DPO)", ylabel=name, xlim=(-0.4, at.max() + 0.4))
         axes.set_xticks(np.unique(at))
         axes.margins(y=0.25)
