@@ -13,7 +13,7 @@ from kyara_utils.llm import packages
 from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import precision, running, stage
+from kyara_utils.training import dpo, precision, running, stage
 from kyara_utils.training.checkpoints import PARTS, gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
@@ -257,6 +257,15 @@ def test_dpo_starts_at_ln_2_and_learns(trained, pairs, tmp_path):
     assert record["final_accuracy"] == 1.0 and record["final_margin"] > 0
     assert {"margin", "accuracy", "learning_rate"} <= record["curve"][0].keys()
     assert train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)["reused"]
+
+
+def test_of_many_pairs_some_are_looked_at_afterwards(base, pairs, tmp_path, monkeypatch):
+    """At scale a last pass over every pair costs a quarter of an epoch and tells no more."""
+    seen = []
+    for at_most, name in ((512, "all"), (2, "some")):
+        monkeypatch.setattr(dpo, "LOOKED_AT", at_most)
+        seen.append(train_dpo(base, pairs, tmp_path / name, **DPO, seed=1, progress=False))
+    assert seen[0]["weights"] == seen[1]["weights"] and seen[0]["final_margin"] != seen[1]["final_margin"]
 
 
 def test_dpo_refuses_what_it_would_cut(trained, pairs, tmp_path):

@@ -25,6 +25,7 @@ from kyara_utils.training.pairs import pair_ids, prepare_pairs
 from kyara_utils.training.precision import choose_precision
 
 Row = dict[str, Any]
+LOOKED_AT = 512  # training pairs at most whose rewards are measured afterwards: all would cost a quarter of an epoch
 REWARDS = {
     "accuracy": "rewards/accuracies", "margin": "rewards/margins",
     "chosen_reward": "rewards/chosen", "rejected_reward": "rewards/rejected",
@@ -60,8 +61,8 @@ def train_dpo(
     that share of the chosen answer's NLL is added (RPO). `method`, `backend`, `processes`, `save_steps`, `stop_at`
     as in `train_sft`.
     Record: key, parameters, pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward,
-    rejected_reward}], final_accuracy and final_margin over all training pairs after training (margin in units of
-    beta × log-ratio), seconds, processes, device, dtype, reason. An unchanged finished stage is reused.
+    rejected_reward}], final_accuracy and final_margin after training, over all or `LOOKED_AT` training pairs (margin
+    in units of beta × log-ratio), seconds, processes, device, dtype, reason. An unchanged finished stage is reused.
     """
     if not pairs:
         raise KyaraError("no preference pairs to train on; judge more pairs in the step before")
@@ -118,7 +119,8 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     check_world(trainer.args.world_size, job["processes"])
     own_adapters(model)
     running.run_trainer(trainer, "DPO", progress, running.last_checkpoint(checkpoints), job["stop_at"])
-    trainer.eval_dataset = trainer.train_dataset  # it carries the reference's log-probabilities already
+    every = -(-len(rows) // LOOKED_AT)
+    trainer.eval_dataset = trainer.train_dataset.select(range(0, len(rows), every))  # with the reference's values
     final = trainer.evaluate()
     seconds = time.time() - started
     save_trained(trainer, tokenizer, Path(job["model_dir"]), out_dir, parameters["method"])
