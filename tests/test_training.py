@@ -334,6 +334,20 @@ def test_llama_cpp_computes_the_logits_of_transformers(request, tmp_path, family
     assert max(abs(scores[item["id"]].item() - item["logprob"]) for item in first) < near
 
 
+def test_a_gguf_of_gemma_2_comes_back_as_the_same_model(gemma2, tmp_path):
+    """A soft cap or a rotary base that is not read gives a model that trains, only another one."""
+    import torch
+
+    folder = gguf_to_transformers(export_gguf(gemma2, tmp_path / "m.gguf", "f32"), tmp_path / "back")
+    tokens = torch.tensor([stage.load_tokenizer(gemma2)("user says: two words, then a dozen more [use]")["input_ids"]])
+    assert (
+        stage.load_tokenizer(folder)("user says: two words, then a dozen more [use]")["input_ids"] == tokens[0].tolist()
+    )
+    with torch.no_grad():
+        ours, theirs = (stage.load_model(path)(tokens).logits for path in (folder, gemma2))
+    assert (ours - theirs).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
