@@ -8,8 +8,8 @@ import pytest
 from test_synthesis import Scripted, last, text
 
 from kyara_utils.llm import load_prompt
-from kyara_utils.runs import answer as last_answer
 from kyara_utils.runs import meta
+from kyara_utils.runs.tables import turns
 from kyara_utils.synthesis import evolve, followups, questions, rag, retrieval
 from kyara_utils.synthesis.drafts import new_draft
 
@@ -189,7 +189,7 @@ def test_rounds_are_added_until_one_fails():
     (row,) = rag.rag_conversations([started], "m")
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"] * 2
     assert row["source"] == "followup" and meta(row)["rounds"] == 2
-    assert last_answer(row).startswith("冬季")
+    assert turns(row, "assistant")[-1].startswith("冬季")
     assert [tried["rule"] for tried in meta(row)["followup"]["tried"]] == ["", "near_duplicate_question"]
 
 
