@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
+from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import dpo, launch, losses, running, sft, stage
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.losses import sppo_loss
@@ -159,6 +160,14 @@ def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):
     assert (one["processes"], two["processes"]) == (1, 2)
     for ours, theirs in zip(one["curve"], two["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+def test_two_processes_stop_in_time_together(base, rows, tmp_path):
+    """Each by its own clock would leave one waiting for the other's gradients for ever."""
+    call = ONE_STEP | dict(batch_size=2, max_length=64, packing=False, progress=False, backend="ddp", processes=2)
+    with pytest.raises(KyaraError, match="SFT base: the time is up at step 1 of 2, which is saved"):
+        train_sft(base, rows, [], tmp_path / "sft", **call, stop_at=1.0)
+    assert [point["step"] for point in train_sft(base, rows, [], tmp_path / "sft", **call)["curve"]] == [1, 2]
 
 
 KILLED = """
