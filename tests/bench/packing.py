@@ -4,8 +4,8 @@
 
 Both sides are TRL's own trainer on the same rows, the same model and as many updates, in the numbers that training
 chooses here, alternating in one process; each is timed from first to last step of one epoch. The vocabularies are
-compared in fp32 too, where that is not the choice. Useful tokens are those of rows, not of padding. Lengths are log-normal,
-as those of conversations are, cut from the bundled corpus with a fixed seed.
+compared in fp32 too, where that is not the choice. Useful tokens are those of rows, not of padding. Lengths are
+log-normal, as those of conversations are, cut from the bundled corpus with a fixed seed.
 """
 
 import os
