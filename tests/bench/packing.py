@@ -3,9 +3,9 @@
     make bench NAME=packing         about a quarter of an hour on two cores
 
 Both sides are TRL's own trainer on the same rows, the same model and as many updates, in the numbers that training
-chooses here, alternating in one process; each is timed from first to last step of one epoch. The vocabularies are
-compared in fp32 too, where that is not the choice. Useful tokens are those of rows, not of padding. Lengths are
-log-normal, as those of conversations are, cut from the bundled corpus with a fixed seed.
+chooses here and in fp32, alternating in one process; each is timed from first to last step of one epoch. Useful
+tokens are those of rows, not of padding. Lengths are log-normal, as those of conversations are, cut from the bundled
+corpus with a fixed seed.
 """
 
 import os
@@ -50,7 +50,7 @@ def one_epoch(model_dir: Path, rows: list[dict], shape: dict, folder: Path) -> d
     """Wall and CPU seconds of one epoch, and the positions that the model computed."""
     model, tokenizer = stage.load_model(model_dir, device="cpu"), stage.load_tokenizer(model_dir)
     with stage.quiet():
-        parameters = SETTINGS | {"dtype": choose_precision()[1]} | shape
+        parameters = SETTINGS | shape
         trainer = sft._trainer(model, tokenizer, rows, parameters, folder, 0)
         slots = sum(batch["input_ids"].numel() for batch in trainer.get_train_dataloader())
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -68,13 +68,13 @@ def packed_shape(tokens: int) -> dict:
     return {"packing": True, "batch_size": 1, "gradient_accumulation": max(1, -(-packs // updates))}
 
 
-def packing(model_dir: Path, rows: list[dict], folder: Path) -> list[Result]:
+def packing(model_dir: Path, rows: list[dict], folder: Path, dtype: str) -> list[Result]:
     """Slot efficiency and useful tokens per second, packed and padded in turn."""
     tokens = sum(row["tokens"] for row in rows)
     found: dict[str, list[dict]] = {"packed": [], "padded": []}
     for run in range(RUNS):
         for name, shape in (("padded", PADDED), ("packed", packed_shape(tokens))):
-            found[name].append(one_epoch(model_dir, rows, shape, folder))
+            found[name].append(one_epoch(model_dir, rows, shape | {"dtype": dtype}, folder))
         print(f"run {run + 1}: " + ", ".join(f"{n} {s[-1]['seconds']:.1f} s" for n, s in found.items()), flush=True)
     packed, padded = found["packed"], found["padded"]
     rates = [[tokens / run["seconds"] for run in side] for side in (packed, padded)]
@@ -84,10 +84,10 @@ def packing(model_dir: Path, rows: list[dict], folder: Path) -> list[Result]:
     efficiency = [[tokens / run["slots"] for run in side] for side in (packed, padded)]
     cpu = [[1000 * run["cpu"] / tokens for run in side] for side in (packed, padded)]
     return [
-        Result("slot efficiency, packed", "", efficiency[0], 0.95, True, peer, efficiency[1], note),
-        Result("useful tokens/s, packed", "tokens/s", rates[0], None, True, peer, rates[1]),
-        Result("packed ÷ padded, useful tokens/s", "×", ratios, 2.0, True),
-        Result("CPU per useful token, packed", "ms", cpu[0], None, False, peer, cpu[1]),
+        Result(f"slot efficiency, packed, {dtype}", "", efficiency[0], 0.95, True, peer, efficiency[1], note),
+        Result(f"useful tokens/s, packed, {dtype}", "tokens/s", rates[0], None, True, peer, rates[1]),
+        Result(f"packed ÷ padded, useful tokens/s, {dtype}", "×", ratios, 2.0, True),
+        Result(f"CPU per useful token, packed, {dtype}", "ms", cpu[0], None, False, peer, cpu[1]),
     ]
 
 
@@ -122,8 +122,9 @@ def main() -> None:
         whole, _ = base_model_dir("gemma-3-270m", folder / "whole")
         rows, rejects, _ = prepare_conversations(conversations(texts), stage.load_tokenizer(trimmed), MAX_LENGTH)
         assert not rejects, rejects
-        results = packing(trimmed, rows, folder / "out")
+        results = []
         for dtype in sorted({"float32", choose_precision()[1]}):
+            results += packing(trimmed, rows, folder / "out", dtype)
             results += vocabulary(trimmed, whole, rows, folder / "out", dtype)
     publish("packing", results, ("torch", "transformers", "trl"))
 
