@@ -134,7 +134,10 @@ def held_out(rows: list[Row]) -> Figure:
         )
     sizes = {str(row["split"]): row.get("n", "") for row in rows}
     axes.set_yticks(range(len(splits)), [f"{short(split)}\nn = {sizes[split]}" for split in splits])
-    axes.set(ylim=(len(splits) - 0.5, -0.5), xlabel="loss (nats per token), 95 % interval; lower is better")
+    axes.set(
+        ylim=(len(splits) - 0.5, -0.5),
+        xlabel=f"loss (nats per token){', 95 % interval' * whiskers.any()}; lower is better",
+    )
     axes.grid(axis="x", visible=True)
     axes.margins(x=0.15)
     handles = [axes.plot([], [], "o", color=colours[model], label=model)[0] for model in models]
