@@ -136,7 +136,7 @@ def held_out(rows: list[Row]) -> Figure:
     axes.set_yticks(range(len(splits)), [f"{short(split)}\nn = {sizes[split]}" for split in splits])
     axes.set(
         ylim=(len(splits) - 0.5, -0.5),
-        xlabel=f"loss (nats per token){', 95 % interval' * whiskers.any()}; lower is better",
+        xlabel=f"loss (nats per token){', 95 % interval' if whiskers.any() else ''}; lower is better",
     )
     axes.grid(axis="x", visible=True)
     axes.margins(x=0.15)
