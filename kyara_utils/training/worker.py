@@ -19,14 +19,20 @@ def main(path: Path) -> None:
     """Train the job; process 0 writes what was measured beside it."""
     job = json.loads(path.read_text(encoding="utf-8"))
     check_world(int(os.environ.get("WORLD_SIZE", 1)), job["processes"])
-    if choose_precision()[0] == "cuda":
-        import torch
+    import torch
 
+    if choose_precision()[0] == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # or every process would load its model on GPU 0
+    else:  # accelerate numbers the CPU of each process, and torch.load knows no "cpu:0" to restore a checkpoint to
+        torch.serialization.register_package(5, lambda storage: None, _on_cpu)
     with quiet():
         measured = FITS[job["kind"]](job, read_rows(path.parent / ROWS), progress=True)
     if int(os.environ.get("RANK", 0)) == 0:
         replace_text(path.parent / MEASURED, json.dumps(measured))
+
+
+def _on_cpu(storage, location: str):
+    return storage if location.startswith("cpu") else None
 
 
 if __name__ == "__main__":
