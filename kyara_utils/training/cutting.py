@@ -17,9 +17,9 @@ from kyara_utils.llm.packages import replace_text, sha256_of
 from kyara_utils.llm.vocabulary import choose_ids, kept_ids, trim_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
-from kyara_utils.runs.tables import content_id
 from kyara_utils.training.bases import MAPPING
 from kyara_utils.training.gguf_export import exportable, vocabulary
+from kyara_utils.training.stage import weights_sha256
 
 PER_TOKEN = ("embed_tokens.weight", "lm_head.weight")  # ends of the names of matrices with a row for each token
 COPIED = ("special_tokens_map.json", "chat_template.jinja")
@@ -44,7 +44,7 @@ def cut(source: Path, out: Path, texts: Iterable[str], size: int = 20480, script
         return mapping
     tokenizer, pieces = _tokenizer(source), pieces_of_folder(source)
     ids = choose_ids(pieces, tokenizer, texts, size, script)
-    mapping = _mapping(source.name, _weights_id(source), len(pieces.texts), ids)
+    mapping = _mapping(source.name, weights_sha256(source), len(pieces.texts), ids)
     with replacing(out) as temporary:
         _write_cut(source, temporary, ids)
         mapping |= _compared(tokenizer, _tokenizer(temporary), ids, texts)
@@ -54,10 +54,6 @@ def cut(source: Path, out: Path, texts: Iterable[str], size: int = 20480, script
 
 def _mapping(name: str, digest: str, full: int, ids: list[int]) -> dict[str, Any]:
     return {"source": name, "source_sha256": digest, "full_size": full, "ids": ids}
-
-
-def _weights_id(folder: Path) -> str:
-    return content_id(*[sha256_of(file) for file in sorted(folder.glob("*.safetensors"))], prefix="", n=64)
 
 
 def _tokenizer(folder: Path):

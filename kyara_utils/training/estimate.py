@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training.memory import GB, peak_memory
 from kyara_utils.training.precision import choose_precision, cpu_speeds
 
 # Peak TFLOP/s in the numbers we train in, and assumed USD per hour of rent. Makers halve these without sparsity.
@@ -133,8 +134,6 @@ def _time(hours: float) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: cost and memory of training a model on so many tokens."""
-    from kyara_utils.training.memory import GB, peak_memory
-
     given = _arguments(arguments)
     facts = SHAPES.get(given.model) or model_facts(Path(given.model))
     print(told(estimate(Path(given.model), given.tokens, given.length, given.method, facts)))

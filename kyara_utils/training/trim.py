@@ -15,9 +15,9 @@ from typing import Any
 
 from kyara_utils.llm.vocabulary import SCRIPTS
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import read_jsonl, read_rows
 from kyara_utils.training.bases import MAPPING, as_folder, find_base
 from kyara_utils.training.cutting import cut, restore
+from kyara_utils.training.show import read_any
 
 
 def read_texts(paths: Iterable[Path]) -> list[str]:
@@ -45,8 +45,8 @@ def _strings(value: Any) -> Iterator[str]:
 READERS: dict[str, Callable[[Path], list[str]]] = {
     ".md": lambda path: [path.read_text(encoding="utf-8")],
     ".txt": lambda path: [path.read_text(encoding="utf-8")],
-    ".jsonl": lambda path: list(_strings(read_jsonl(path))),
-    ".parquet": lambda path: list(_strings(read_rows(path))),
+    ".jsonl": lambda path: list(_strings(read_any(path))),
+    ".parquet": lambda path: list(_strings(read_any(path))),
 }
 
 
