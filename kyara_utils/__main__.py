@@ -45,9 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from kyara_utils.llm.plan import describe
     from kyara_utils.runs.pipeline import run
 
-    count = run(options.recipe, options.settings, options.only, options.first, options.last, options.dry_run)
+    chosen = (options.only, options.first, options.last)
+    count = run(options.recipe, options.settings, *chosen, options.dry_run, describe)
     print(f"{count} step(s) {'would run' if options.dry_run else 'ran'}")
     return 0
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kyara_utils.llm.models import load_models
-from kyara_utils.llm.packages import gemma_gguf, smollm2_gguf
+from kyara_utils.llm.endpoints import load_models
+from kyara_utils.models.packages import gemma_gguf, smollm2_gguf
 from kyara_utils.runs import KyaraError
 from kyara_utils.runs.env import cache_dir, device_and_dtype, find_root, hardware, runs_dir, versions, writable
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.evaluation import alignbench
+from kyara_utils.evaluation.judged import alignbench
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.evaluation import alpaca
-from kyara_utils.evaluation.golden_files import read_expected, read_records
-from kyara_utils.evaluation.judged_length import LengthControl, gamed_rows, load_difficulty
-from kyara_utils.evaluation.judged_logistic import fit_logistic, logistic_terms, sigmoid
+from kyara_utils.evaluation.golden.golden_files import read_expected, read_records
+from kyara_utils.evaluation.judged import alpaca
+from kyara_utils.evaluation.judged.length import LengthControl, gamed_rows, load_difficulty
+from kyara_utils.evaluation.judged.logistic import fit_logistic, logistic_terms, sigmoid
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
 

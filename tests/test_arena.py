@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.evaluation import arena
-from kyara_utils.evaluation.judged_bradley_terry import (
+from kyara_utils.evaluation.judged import arena
+from kyara_utils.evaluation.judged.bradley_terry import (
     bootstrap_scores,
     bradley_terry,
     style_control,

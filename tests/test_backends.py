@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 from test_loglikelihood import ITEMS, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
 
-from kyara_utils.evaluation import backends
-from kyara_utils.evaluation.backends import (
-    EndpointBackend,
-    Journal,
-    ReplayBackend,
-    TransformersBackend,
-)
+from kyara_utils.evaluation.backends import backend
+from kyara_utils.evaluation.backends.backend import EndpointBackend, Journal, ReplayBackend, TransformersBackend
 from kyara_utils.evaluation.registry import BENCHMARKS, load_benchmark
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
@@ -29,7 +24,7 @@ def tiny():
 
 
 def test_a_killed_run_goes_on_where_it_stopped_and_gives_the_same(tiny, tmp_path, monkeypatch):
-    from kyara_utils.evaluation import loglikelihood
+    from kyara_utils.evaluation.backends import loglikelihood
 
     whole = TransformersBackend(*tiny, token_budget=1).choose(ITEMS)
     path, real, left = tmp_path / "answers.jsonl", loglikelihood._batch_logprobs, [2]
@@ -197,4 +192,4 @@ def test_importing_the_backends_loads_no_heavy_package():
 
     names = "backends, registry, harness, loglikelihood, generating"
     code = f"import sys; from kyara_utils.evaluation import {names}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(backends.__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(backend.__file__).parents[2]).returncode == 0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from test_judged_runs import lines
 
-from kyara_utils.evaluation import alpaca, baseline_runs, judged_runs
 from kyara_utils.evaluation.card import OURS, card_tables
+from kyara_utils.evaluation.judged import alpaca, baseline_runs, judged_runs
 from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.llm import Response
 

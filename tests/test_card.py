@@ -6,7 +6,7 @@ from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.card import OURS, PUBLISHED, card_tables, load_published
 from kyara_utils.evaluation.claims import check_differences, check_sums
 from kyara_utils.evaluation.contamination import CLEAN, DIRTY, SHORT, seen_shares, split_scores, training_texts
-from kyara_utils.evaluation.items import benchmark_names, benchmark_texts
+from kyara_utils.evaluation.miniature.items import benchmark_names, benchmark_texts
 from kyara_utils.evaluation.report_tables import (
     card_markdown,
     claims_markdown,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.evaluation.backends import ReplayBackend
+from kyara_utils.evaluation.backends.backend import ReplayBackend
 from kyara_utils.evaluation.card import OURS, card_tables, load_published
 from kyara_utils.evaluation.card_runs import load_card_data, plan, question_text, run_benchmark
 from kyara_utils.evaluation.card_scores import leaderboard_rows, paired_differences, summarise_benchmark
-from kyara_utils.evaluation.harness import LEADERBOARD, normalise
-from kyara_utils.evaluation.judged_runs import load_judged
+from kyara_utils.evaluation.judged.judged_runs import load_judged
 from kyara_utils.evaluation.registry import BENCHMARKS
+from kyara_utils.evaluation.scored.harness import LEADERBOARD, normalise
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"{TRUTH} is not there")

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from kyara_utils.knowledge import chunking
-from kyara_utils.knowledge.chunk_table import CompactTable
-from kyara_utils.knowledge.chunking import Chunk, chunk_corpus, chunk_document, iter_chunks
-from kyara_utils.knowledge.near_duplicates import drop_near_duplicates
-from kyara_utils.knowledge.normalise import converter
-from kyara_utils.knowledge.readers import Document, read_corpus
-from kyara_utils.knowledge.tables import chunk_rows
+from kyara_utils.knowledge.chunks import chunking
+from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.chunks.chunk_rows import chunk_rows
+from kyara_utils.knowledge.chunks.chunking import chunk_corpus, chunk_document, iter_chunks
+from kyara_utils.knowledge.chunks.compact_table import CompactTable
+from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
+from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.text.normalise import converter
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
 HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"

@@ -8,18 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.curation import (
-    decontamination,
-    duplicates,
-    funnel,
-    language,
-    quality,
-    selection,
-    tags,
-    text,
-)
+from kyara_utils.curation import decontamination, duplicates, funnel, language, quality_rules, selection, tags
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, read_jsonl
+from kyara_utils.text import folding
 
 DATA = Path(language.__file__).parents[1] / "data"
 
@@ -213,26 +205,26 @@ def test_by_language_judges_the_answers_and_sets_lang() -> None:
 
 def test_good_rows_pass_every_rule() -> None:
     """A rule that fires on a good answer silently shrinks the set; each rule is tried on its own."""
-    for name in quality.RULES:
-        kept, rejects = quality.by_quality(good_rows(), rules=[name])
+    for name in quality_rules.RULES:
+        kept, rejects = quality_rules.by_quality(good_rows(), rules=[name])
         assert len(kept) == len(GOOD), (name, [(r["detail"], r["row"]) for r in rejects])
 
 
 def test_corpus_paragraphs_pass_as_answers() -> None:
     """Thresholds must leave well-written encyclopaedic prose alone."""
     rows = [row("請介紹這個主題。", p) for p in paragraphs(150)]
-    _, rejects = quality.by_quality(rows)
+    _, rejects = quality_rules.by_quality(rows)
     assert not rejects, [(r["rule"], r["detail"]) for r in rejects]
 
 
-@pytest.mark.parametrize("name", list(quality.RULES))
+@pytest.mark.parametrize("name", list(quality_rules.RULES))
 def test_rule_fires_on_planted_rows(name: str) -> None:
     """Each fault of a weak teacher must be caught, under its own name."""
     replies = ["\n\n".join(paragraphs(60))] if name == "too_long" else BAD[name]
     for reply in replies:
         bad = row("台灣最高的山是哪一座？海拔是多少公尺呢？", reply)
-        assert quality.by_quality([bad], rules=[name])[0] == [], reply
-        _, (reject,) = quality.by_quality([bad])
+        assert quality_rules.by_quality([bad], rules=[name])[0] == [], reply
+        _, (reject,) = quality_rules.by_quality([bad])
         assert reject["rule"] == name and reject["detail"], (reply, reject["rule"], reject["detail"])
         assert json.loads(reject["row"])["id"] == bad["id"]
 
@@ -240,9 +232,9 @@ def test_rule_fires_on_planted_rows(name: str) -> None:
 def test_limits_and_unknown_rules() -> None:
     """A threshold given by the recipe must be used, and a misspelt rule must not be skipped."""
     short = row("台灣最高的山？", "玉山很高。")
-    assert quality.by_quality([short], quality.Limits(min_chars=3))[0] == [short]
+    assert quality_rules.by_quality([short], quality_rules.Limits(min_chars=3))[0] == [short]
     with pytest.raises(KyaraError, match="unknown quality rules too_shrt; choose from empty"):
-        quality.by_quality([short], rules=["too_shrt"])
+        quality_rules.by_quality([short], rules=["too_shrt"])
 
 
 # --- duplicates -----------------------------------------------------------------------------------------
@@ -279,12 +271,14 @@ def test_numbers_guard(left: str, right: str) -> None:
 
 def test_numbers_guard_reads_chinese_numerals() -> None:
     """三 and 3 are one number: a rewritten numeral must not hide a duplicate."""
-    assert text.numbers("有三十二顆，又買1,200顆，共兩千零五元") == text.numbers("有32顆，又買1200顆，共2005元")
+    assert folding.numbers("有三十二顆，又買1,200顆，共兩千零五元") == folding.numbers("有32顆，又買1200顆，共2005元")
     rows = [row("有三顆蘋果又買五顆", "共八顆。", "math"), row("有3顆蘋果又買5顆", "共八顆。", "math")]
     vectors = np.ones((2, 1), dtype=np.float32)
     assert len(duplicates.semantic_duplicates(rows, vectors)[0]) == 1
     assert (
-        text.numbers("一萬") == ("10000",) and text.numbers("十") == ("10",) and text.numbers("二〇二四") == ("2024",)
+        folding.numbers("一萬") == ("10000",)
+        and folding.numbers("十") == ("10",)
+        and folding.numbers("二〇二四") == ("2024",)
     )
 
 
@@ -401,7 +395,7 @@ def test_planted_leaks_are_found(change: str) -> None:
     for item, leak in leaks().items():
         swapped = {
             "verbatim": leak,
-            "script": text.converter("t2s").convert(leak),
+            "script": folding.converter("t2s").convert(leak),
             "punctuation": re.sub("[，、。？「」]", " / ", leak),
             "embedded": f"老師問了這一題：{leak} 請作答。",
             "answer": leak,
@@ -484,7 +478,7 @@ def test_funnel_accounts_for_every_row() -> None:
         good_rows() + [row("台灣最高的山？", reply) for reply in BAD["refusal"] + BAD["truncated"]],
         funnel.Funnel(),
     )
-    for stage, step in (("language", language.by_language), ("quality", quality.by_quality)):
+    for stage, step in (("language", language.by_language), ("quality", quality_rules.by_quality)):
         before = rows
         rows, rejects = step(before)
         account.add(stage, before, rows, rejects)

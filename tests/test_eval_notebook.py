@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kyara_utils.evaluation import card_runs, golden, items
-from kyara_utils.evaluation.backends import ReplayBackend
+from kyara_utils.evaluation import card_runs
+from kyara_utils.evaluation.backends.backend import ReplayBackend
+from kyara_utils.evaluation.golden import self_check
+from kyara_utils.evaluation.miniature import items
 from kyara_utils.runs import KyaraError, params, read_csv, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +93,7 @@ def small_golden(tmp_path, monkeypatch):
     """A folder with one quick kind of published figures; no data folder is set."""
     monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(golden.BUNDLED / "alignbench", tmp_path / "golden" / "alignbench")
+    shutil.copytree(self_check.BUNDLED / "alignbench", tmp_path / "golden" / "alignbench")
     return tmp_path / "golden"
 
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from kyara_utils.evaluation.items import benchmark_names, benchmark_texts, load_items
+from kyara_utils.evaluation.miniature.items import benchmark_names, benchmark_texts, load_items
 from kyara_utils.evaluation.scoring import RULES, score_choice, score_instruction, score_maths
 from kyara_utils.evaluation.statistics import (
     bootstrap_mean,

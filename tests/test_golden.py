@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.evaluation import golden, ifeval
-from kyara_utils.evaluation.figures import MISMATCH, NOT_RUN, OK, UNPUBLISHED, Figure, failure, not_run
-from kyara_utils.evaluation.golden_answers import check_exams, check_zeroeval
-from kyara_utils.evaluation.golden_files import read_records
-from kyara_utils.evaluation.golden_ifeval import check as check_ifeval
+from kyara_utils.evaluation.golden import self_check
+from kyara_utils.evaluation.golden.answers import check_exams, check_zeroeval
+from kyara_utils.evaluation.golden.figures import MISMATCH, NOT_RUN, OK, UNPUBLISHED, Figure, failure, not_run
+from kyara_utils.evaluation.golden.golden_files import read_records
+from kyara_utils.evaluation.golden.ifeval_verdicts import check as check_ifeval
+from kyara_utils.evaluation.scored import ifeval
 from kyara_utils.runs.errors import KyaraError
 
 GROUND = Path(__file__).parents[1].parent / "shared" / "ground_truth"
@@ -42,7 +43,7 @@ def needs_lm_eval():
 @pytest.fixture
 def bundled(tmp_path):
     """A copy of the bundled fixtures, to be damaged."""
-    return Path(shutil.copytree(golden.BUNDLED, tmp_path / "golden"))
+    return Path(shutil.copytree(self_check.BUNDLED, tmp_path / "golden"))
 
 
 def statuses(figures):
@@ -65,7 +66,7 @@ def test_published_figures_are_re_derived(name, tmp_path):
     if name.startswith("ifeval"):
         needs_lm_eval()
     figures = [figure for check in (check_zeroeval, check_exams, check_ifeval) for figure in check(tmp_path)]
-    assert figures and set(statuses(figures).values()) == {OK}, golden.table(figures)
+    assert figures and set(statuses(figures).values()) == {OK}, self_check.table(figures)
 
 
 def test_the_cards_baseline_column_comes_out(tmp_path):
@@ -94,7 +95,7 @@ def test_bundled_fixtures_pass_on_the_command_line():
 def test_bundled_ifeval_verdicts_pass():
     """The fixtures' verdicts include the loose rule's dropped first line and an empty response."""
     needs_lm_eval()
-    assert set(statuses(check_ifeval(golden.BUNDLED)).values()) == {OK}
+    assert set(statuses(check_ifeval(self_check.BUNDLED)).values()) == {OK}
 
 
 @pytest.mark.parametrize(
@@ -121,23 +122,23 @@ def test_a_mutated_file_is_a_mismatch(bundled, file, before, after):
     text = path.read_text(encoding="utf-8")
     assert before in text
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
-    figures = list(golden.run(bundled))
+    figures = list(self_check.run(bundled))
     wrong = [figure.name for figure in figures if figure.status == MISMATCH]
     assert wrong and all(name.startswith(file.split("/")[0].removesuffix("_eval")) for name in wrong)
-    assert not golden.passed(figures)
+    assert not self_check.passed(figures)
 
 
 def test_command_line_exits_1_on_mismatch_and_on_nothing(bundled, tmp_path, capsys):
     """A batch job sees only the exit code."""
     shutil.rmtree(bundled / "ifeval")
-    assert golden.main([str(bundled)]) == 0
+    assert self_check.main([str(bundled)]) == 0
     path = bundled / "zeroeval/crux/expected.csv"
     path.write_text(path.read_text().replace("60.00", "61.00"))
-    assert golden.main([str(bundled)]) == 1 and MISMATCH in capsys.readouterr().out
+    assert self_check.main([str(bundled)]) == 1 and MISMATCH in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
-    assert golden.main([str(tmp_path / "empty")]) == 1 and "nothing" in capsys.readouterr().out
-    assert golden.main([str(tmp_path / "absent")]) == 1 and "is no folder" in capsys.readouterr().err
-    assert golden.main(["--help"]) == golden.main(["a", "b"]) == 2
+    assert self_check.main([str(tmp_path / "empty")]) == 1 and "nothing" in capsys.readouterr().out
+    assert self_check.main([str(tmp_path / "absent")]) == 1 and "is no folder" in capsys.readouterr().err
+    assert self_check.main(["--help"]) == self_check.main(["a", "b"]) == 2
 
 
 def gzip_half(path):
@@ -169,23 +170,23 @@ TOUCHED = ("zeroeval/gsm sample-model", "tmmlu sample-model")
 def test_a_damaged_file_is_a_mismatch_row_and_the_others_are_still_scored(bundled, damage):
     """One truncated download must neither stop the check nor pass unnoticed."""
     shutil.rmtree(bundled / "ifeval")
-    before = {figure.name for figure in golden.run(bundled) if figure.status == OK}
+    before = {figure.name for figure in self_check.run(bundled) if figure.status == OK}
     names = ("zeroeval/gsm/sample-model", "tmmlu/sample-model")
     for name in names:
         DAMAGE[damage](bundled / f"{name}.jsonl")
-    figures = list(golden.run(bundled))
+    figures = list(self_check.run(bundled))
     bad = [figure for figure in figures if figure.status == MISMATCH]
     assert len(bad) >= len(names)
     assert all(figure.note or figure.difference for figure in bad)
     untouched = {name for name in before if not name.startswith(TOUCHED)}
     assert untouched and untouched <= {figure.name for figure in figures if figure.status == OK}
-    assert not golden.passed(figures)
+    assert not self_check.passed(figures)
 
 
 def test_a_check_that_breaks_down_is_a_mismatch_row(bundled, monkeypatch):
     """A benchmark that cannot be checked must not look like one that passed, nor take the others with it."""
-    monkeypatch.setattr(golden, "CHECKS", (("no_such_module", "check"), *golden.CHECKS[:2]))
-    first, *others = golden.run(bundled)
+    monkeypatch.setattr(self_check, "CHECKS", (("no_such_module", "check"), *self_check.CHECKS[:2]))
+    first, *others = self_check.run(bundled)
     assert first.status == MISMATCH and "no_such_module" in first.note
     assert others and {figure.status for figure in others} == {OK}
 
@@ -194,10 +195,11 @@ def test_models_without_a_published_row_are_reported_and_do_not_fail(bundled):
     """Trying one's own model's file beside published ones is the normal case."""
     (bundled / "zeroeval/gsm/expected.csv").write_text("model,accuracy\nother,1.0\n")
     (bundled / "zeroeval/math-l5/expected.csv").unlink()
-    figures = [figure for figure in golden.run(bundled) if figure.name.startswith(("zeroeval/gsm", "zeroeval/math"))]
+    wanted = ("zeroeval/gsm", "zeroeval/math")
+    figures = [figure for figure in self_check.run(bundled) if figure.name.startswith(wanted)]
     assert {figure.status for figure in figures} == {UNPUBLISHED} and len(figures) == 3
-    assert golden.passed(list(golden.run(bundled)))
-    assert not golden.passed(figures), "nothing compared is nothing checked"
+    assert self_check.passed(list(self_check.run(bundled)))
+    assert not self_check.passed(figures), "nothing compared is nothing checked"
 
 
 def test_gzipped_and_plain_files_give_the_same_figures(bundled):
@@ -225,7 +227,7 @@ def test_an_unknown_benchmark_or_a_part_not_installed_is_said(bundled, monkeypat
 def test_a_companion_file_that_is_missing_is_a_mismatch(bundled):
     """Without questions or items there is nothing to score by, which is not the same as nothing to score."""
     (bundled / "tmmlu/questions.jsonl").unlink()
-    found = {figure.name: figure for figure in golden.run(bundled)}
+    found = {figure.name: figure for figure in self_check.run(bundled)}
     assert found["tmmlu"].status == MISMATCH and "questions.jsonl" in found["tmmlu"].note
 
 
@@ -283,7 +285,7 @@ def test_ifeval_imports_without_network_and_counts_sentences():
         "import socket\n"
         "def refuse(*_): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from kyara_utils.evaluation import ifeval\n"
+        "from kyara_utils.evaluation.scored import ifeval\n"
         "one = {'key': 1, 'prompt': '', 'instruction_id_list': ['length_constraints:number_sentences'],"
         " 'kwargs': [{'relation': 'less than', 'num_sentences': 4}]}\n"
         "print(ifeval.verdicts(one, 'Dr. Lin arrived at 9 a.m. today... The tea was ready. “Sit down!” she said.'))\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from test_loglikelihood import ITEMS, needs_harness, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
 
-from kyara_utils.evaluation.backends import TransformersBackend
-from kyara_utils.evaluation.harness import CHOICES, leaderboard_scores, normalise, replay_lm, run_harness
-from kyara_utils.evaluation.loglikelihood import exam_prompt
+from kyara_utils.evaluation.backends.backend import TransformersBackend
+from kyara_utils.evaluation.backends.loglikelihood import exam_prompt
+from kyara_utils.evaluation.scored.harness import CHOICES, leaderboard_scores, normalise, replay_lm, run_harness
 from kyara_utils.runs.errors import KyaraError
 
 

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kyara_utils.knowledge import edge, ranking
-from kyara_utils.knowledge.chunking import Chunk
+from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.embedders import unit
-from kyara_utils.knowledge.index import EdgeIndex, build_index, open_index
-from kyara_utils.knowledge.ranking import fuse, settled
-from kyara_utils.knowledge.server import ServerIndex, connect, split_url
+from kyara_utils.knowledge.index import edge, ranking
+from kyara_utils.knowledge.index.open_index import EdgeIndex, build_index, open_index
+from kyara_utils.knowledge.index.ranking import fuse, settled
+from kyara_utils.knowledge.index.server import ServerIndex, connect, split_url
 from kyara_utils.runs.errors import KyaraError
 
 FRUITS = ("蘋果", "香蕉", "芒果", "鳳梨", "荔枝", "龍眼", "西瓜", "葡萄")

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.evaluation import agreement
-from kyara_utils.evaluation.judged_files import check_files, read_table
-from kyara_utils.evaluation.judged_loop import fill, judge_answers, judge_repeats
-from kyara_utils.evaluation.judged_parsers import (
+from kyara_utils.evaluation.judged import agreement
+from kyara_utils.evaluation.judged.judgment_files import check_files, read_table
+from kyara_utils.evaluation.judged.loop import fill, judge_answers, judge_repeats
+from kyara_utils.evaluation.judged.parsers import (
     arena_labels,
     parse_label,
     parse_overall,

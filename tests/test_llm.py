@@ -10,8 +10,8 @@ from aiohttp import web
 
 from kyara_utils.llm import Client, Model, Request, add_usage, load_prompt, score
 from kyara_utils.llm.embedded import EmbeddedServer
+from kyara_utils.llm.endpoints import find_model, load_models
 from kyara_utils.llm.ledger import Ledger, call_key
-from kyara_utils.llm.models import find_model, load_models
 from kyara_utils.llm.prompts import plain_text
 from kyara_utils.llm.protocol import Response, read_response
 from kyara_utils.runs import KyaraError
@@ -179,7 +179,7 @@ class Shown(tuple):
 
 def test_every_prompt_renders_and_states_its_inputs():
     """A prompt whose front matter lies fails in the middle of a paid run."""
-    from kyara_utils.llm.run_vocabulary import PACKAGE
+    from kyara_utils.models.run_vocabulary import PACKAGE
 
     lists = {"documents": [Shown(("<documents>", "<documents>"))], "digests": ["<digests>"]}
     lists["rounds"] = [("<rounds>", "<rounds>")]
@@ -194,7 +194,7 @@ def test_every_prompt_renders_and_states_its_inputs():
 
 def test_english_prompts_take_the_same_inputs():
     """A language is a parameter: the stages must not know which one they speak."""
-    from kyara_utils.llm.run_vocabulary import PACKAGE
+    from kyara_utils.models.run_vocabulary import PACKAGE
 
     english = [path for path in PACKAGE.glob("*/prompts/*.en.md")]
     assert len(english) >= 8

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from kyara_utils.evaluation.generating import generate_texts
-from kyara_utils.evaluation.loglikelihood import (
+from kyara_utils.evaluation.backends.generating import generate_texts
+from kyara_utils.evaluation.backends.loglikelihood import (
     TOKEN_BUDGET,
     batches,
     calibrated,

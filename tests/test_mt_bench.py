@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.evaluation import mt_bench
+from kyara_utils.evaluation.judged import mt_bench
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
 

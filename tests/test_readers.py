@@ -9,13 +9,13 @@ import re
 
 import pytest
 
-from kyara_utils.knowledge import reader_documents, reader_tables, readers
-from kyara_utils.knowledge.encodings import decode, detect
-from kyara_utils.knowledge.hub_reader import parse_source
-from kyara_utils.knowledge.mediawiki import strip_markup
-from kyara_utils.knowledge.normalise import count_scripts, language, script_of, search_text, to_reading
-from kyara_utils.knowledge.readers import Document, read_corpus
+from kyara_utils.knowledge.readers import documents, folder, rows
+from kyara_utils.knowledge.readers.encodings import decode, detect
+from kyara_utils.knowledge.readers.folder import Document, read_corpus
+from kyara_utils.knowledge.readers.hub import parse_source
+from kyara_utils.knowledge.readers.mediawiki import strip_markup
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.text.normalise import count_scripts, language, script_of, search_text, to_reading
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
 HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"
@@ -199,9 +199,9 @@ def test_damaged_files_give_a_reject_row_and_keep_what_came_before(tmp_path):
 
 def test_a_single_line_of_megabytes_is_read_in_parts(tmp_path, monkeypatch):
     """A line longer than memory must become documents of bounded size, without losing a character."""
-    monkeypatch.setattr(reader_documents, "PART", 5000)
-    monkeypatch.setattr(readers, "PART", 5000)
-    monkeypatch.setattr(reader_tables, "LONGEST_ROW", 20_000)
+    monkeypatch.setattr(documents, "PART", 5000)
+    monkeypatch.setattr(folder, "PART", 5000)
+    monkeypatch.setattr(rows, "LONGEST_ROW", 20_000)
     line = "".join(f"第{n}句，{HANT}" for n in range(500))
     write(tmp_path, {"a.txt": line, "b.jsonl": json.dumps({"text": line}) + f'\n{{"text": "{HANT}"}}\n'})
     write(tmp_path, {"c.jsonl": json.dumps({"text": line[:12_000]}, ensure_ascii=False)})
@@ -216,7 +216,7 @@ def test_a_single_line_of_megabytes_is_read_in_parts(tmp_path, monkeypatch):
     assert "".join(d.text for d in items if isinstance(d, Document) and d.path.startswith("c.")) == line[:12_000]
     write(tmp_path / "gap", {"a.txt": HANT + " " * 20_000 + HANS})
     assert [d.text for d in read_corpus(tmp_path / "gap")] == [HANT, HANS]
-    assert readers.split_title("# " + line) == ("", "# " + line)
+    assert folder.split_title("# " + line) == ("", "# " + line)
 
 
 def test_a_page_that_breaks_the_extractor_is_one_reject_row(tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_page_that_breaks_the_extractor_is_one_reject_row(tmp_path, monkeypatc
     def fails(markup):
         raise RecursionError(markup[:9])
 
-    monkeypatch.setattr(readers, "html_to_text", fails)
+    monkeypatch.setattr(folder, "html_to_text", fails)
     write(tmp_path, {"d.txt": HANT})
     rules = [i["rule"] for i in read_corpus(tmp_path) if isinstance(i, dict)]
     assert rules == ["extraction_failed", "extraction_failed", "binary"]
@@ -254,7 +254,7 @@ def test_nonsense_is_refused_not_decoded():
     """Bytes of no encoding must not become Chinese that nobody wrote."""
     noise = bytes((n * 7919 + n * n) % 256 for n in range(4000))
     for data in (noise, HANT.encode()[:60] + b"\xff\xfa" + HANT.encode() * 4, "é à ü ".encode("latin-1") * 20):
-        with pytest.raises(reader_documents.Refused):
+        with pytest.raises(documents.Refused):
             decode(data)
     assert detect(HANT.encode()[:-1]) == "utf-8"
 
@@ -351,7 +351,7 @@ def test_hostile_markup_ends(markup):
     """Unclosed markup must not hang or crash the reader."""
     try:
         assert isinstance(strip_markup(markup), str)
-    except reader_documents.Refused:
+    except documents.Refused:
         pass
 
 

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from kyara_utils.evaluation.sandbox import ERROR, LIMIT, MOST_OUTPUT, OK, TIMEOUT, run_limited, score_execution
+from kyara_utils.evaluation.scored.sandbox import ERROR, LIMIT, MOST_OUTPUT, OK, TIMEOUT, run_limited, score_execution
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.runs.errors import KyaraError
 

@@ -7,7 +7,7 @@ import test_training as shared
 from test_preference import answer
 
 from kyara_utils.llm.client import Response
-from kyara_utils.llm.models import Model
+from kyara_utils.llm.endpoints import Model
 from kyara_utils.preference import judge_pairs, sppo_preferences
 from kyara_utils.preference.judge import Verdict
 from kyara_utils.preference.pairs import preference

@@ -5,8 +5,8 @@ import pytest
 from kyara_utils.llm import Response
 from kyara_utils.runs import reject
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.books import funnel_rows, rule_rows
 from kyara_utils.synthesis.drafts import examples_of, excerpt, problem_of, sentences
+from kyara_utils.synthesis.funnel import funnel_rows, rule_rows
 from kyara_utils.synthesis.rag import structured
 
 DOCUMENT = (

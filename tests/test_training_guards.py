@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import pytest
 import test_training as shared
 
+from kyara_utils.models.bases import base_model_dir, check_tokenizer
+from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import estimate, launch, memory, methods, precision, running, show, stage
-from kyara_utils.training.bases import base_model_dir, check_tokenizer
+from kyara_utils.training import estimate, launch, memory, methods, precision, show, stage, trainer_run
 from kyara_utils.training.dpo import train_dpo
-from kyara_utils.training.gguf_export import export_gguf
+from kyara_utils.training.generation_check import generation_rows, generation_test, judged, speak
 from kyara_utils.training.methods import check_method
-from kyara_utils.training.pairs import prepare_pairs
+from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.sft import train_sft
-from kyara_utils.training.speak import generation_rows, generation_test, judged, speak
 
 cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "tokenizer", "rows", "pairs")
@@ -93,7 +93,7 @@ def test_nan_ends_training_and_the_last_good_checkpoint_stays(base, rows, tmp_pa
     with pytest.raises(KyaraError, match=r"SFT base: (loss|grad_norm) is (nan|inf) at step \d.*lower learning_rate"):
         train_sft(base, rows, [], tmp_path / "sft", **SFT | {"learning_rate": 1e38, "max_length": 32}, save_steps=1)
     (checkpoints,) = (tmp_path / "sft").glob("checkpoints-*")
-    last = running.last_checkpoint(checkpoints)
+    last = trainer_run.last_checkpoint(checkpoints)
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
     assert all(math.isfinite(point["loss"]) for point in history)
     assert not (tmp_path / "sft" / stage.RECORD).exists()
@@ -111,7 +111,7 @@ def test_full_disk_is_said_in_one_line(base, rows, tmp_path, largest):
             train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert running.last_checkpoint(next((tmp_path / "sft").glob("checkpoints-*"))) is None
+    assert trainer_run.last_checkpoint(next((tmp_path / "sft").glob("checkpoints-*"))) is None
 
 
 def test_the_disk_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monkeypatch):

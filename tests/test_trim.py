@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
-from kyara_utils.llm import packages
+from kyara_utils.models import bases, packages, trim, vocabulary_trimming
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import bases, cutting, stage, trim
+from kyara_utils.training import stage
 
 cache, tiny_gguf, base, gemma2, rows = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "rows")
@@ -35,10 +35,10 @@ def whole(request):
 
 def test_a_cut_folder_reads_and_scores_as_the_whole_one(whole, tmp_path):
     """A row one place off, a merge lost or a stop token not renumbered gives fluent nonsense or no end."""
-    told = cutting.cut(whole, tmp_path / "small", TEXTS, SIZE)
+    told = vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
     ids = told["ids"]
     assert len(ids) == SIZE < told["full_size"] and told["texts"] == 2
-    assert cutting.read_mapping(tmp_path / "small") == told
+    assert vocabulary_trimming.read_mapping(tmp_path / "small") == told
     (long_ids, long), (short_ids, short) = (logits(folder, TEXTS[0]) for folder in (whole, tmp_path / "small"))
     assert [ids[number] for number in short_ids] == long_ids and short.shape[1] == SIZE
     assert (long[:, ids] - short).abs().max() < 1e-5
@@ -52,8 +52,8 @@ def test_restoring_gives_the_same_bytes_and_keeps_what_was_trained(whole, tmp_pa
     """A mapping that cannot be undone ties a trained model to one corpus for ever."""
     from safetensors.torch import load_file, save_file
 
-    cutting.cut(whole, tmp_path / "small", TEXTS, SIZE)
-    back = cutting.restore(tmp_path / "small", whole, tmp_path / "back")
+    vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
+    back = vocabulary_trimming.restore(tmp_path / "small", whole, tmp_path / "back")
     assert (back / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
     before, after = (load_file(folder / "model.safetensors") for folder in (whole, back))
     assert before.keys() == after.keys() and all(before[name].equal(after[name]) for name in before)
@@ -61,8 +61,8 @@ def test_restoring_gives_the_same_bytes_and_keeps_what_was_trained(whole, tmp_pa
     trained = load_file(path)
     trained["model.embed_tokens.weight"] += 1
     save_file(trained, path, metadata={"format": "pt"})
-    ids = cutting.read_mapping(tmp_path / "small")["ids"]
-    moved = load_file(cutting.restore(tmp_path / "small", whole, back) / "model.safetensors")
+    ids = vocabulary_trimming.read_mapping(tmp_path / "small")["ids"]
+    moved = load_file(vocabulary_trimming.restore(tmp_path / "small", whole, back) / "model.safetensors")
     difference = (moved["model.embed_tokens.weight"] - before["model.embed_tokens.weight"]).mean(dim=1)
     assert {n for n, d in enumerate(difference.tolist()) if abs(d - 1) < 1e-5} == set(ids)
     assert {n for n, d in enumerate(difference.tolist()) if d == 0} == set(range(len(difference))) - set(ids)
@@ -76,20 +76,20 @@ def test_shards_stay_shards_and_an_untied_head_is_cut_too(gemma2, tmp_path):
     model.save_pretrained(tmp_path / "untied", max_shard_size="100KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(gemma2 / name, tmp_path / "untied" / name)
-    told = cutting.cut(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
+    told = vocabulary_trimming.cut(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
     assert len(list((tmp_path / "small").glob("*.safetensors"))) > 1
     (_, long), (_, short) = (logits(bases.check_folder(tmp_path / name), TEXTS[0]) for name in ("untied", "small"))
     assert (long[:, told["ids"]] - short).abs().max() < 1e-5
-    back = cutting.restore(tmp_path / "small", tmp_path / "untied", tmp_path / "back")
+    back = vocabulary_trimming.restore(tmp_path / "small", tmp_path / "untied", tmp_path / "back")
     assert logits(back, TEXTS[0])[1].equal(long)
 
 
 def test_trained_folders_carry_their_mapping(base, rows, tmp_path):
     """Without it nobody knows, after three stages, which tokens a model has."""
-    cutting.cut(base, tmp_path / "small", [json.dumps(rows)], SIZE)
+    vocabulary_trimming.cut(base, tmp_path / "small", [json.dumps(rows)], SIZE)
     call = shared.SFT | {"method": "lora", "epochs": 1}
     shared.train_sft(tmp_path / "small", rows, [], tmp_path / "sft", **call, seed=1, progress=False)
-    assert (cutting.restore(tmp_path / "sft", base, tmp_path / "back") / "model.safetensors").is_file()
+    assert (vocabulary_trimming.restore(tmp_path / "sft", base, tmp_path / "back") / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -106,28 +106,28 @@ def test_what_cannot_be_cut_leaves_nothing(gemma2, tmp_path, size, change, messa
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(KyaraError, match=message):
-        cutting.cut(folder, tmp_path / "small", TEXTS, size)
+        vocabulary_trimming.cut(folder, tmp_path / "small", TEXTS, size)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_text_read_otherwise_is_an_error(base, tmp_path, monkeypatch):
     """Exactness is the promise: it is checked on each text, not trusted."""
-    choose = cutting.choose_ids
+    choose = vocabulary_trimming.choose_ids
     lost = stage.load_tokenizer(base).get_vocab()["user"]
-    monkeypatch.setattr(cutting, "choose_ids", lambda *given: [i for i in choose(*given) if i != lost])
+    monkeypatch.setattr(vocabulary_trimming, "choose_ids", lambda *given: [i for i in choose(*given) if i != lost])
     with pytest.raises(KyaraError, match="reads a text otherwise from its token 1 on: 'user says abc'"):
-        cutting.cut(base, tmp_path / "small", TEXTS, SIZE)
+        vocabulary_trimming.cut(base, tmp_path / "small", TEXTS, SIZE)
     assert not (tmp_path / "small").exists()
 
 
 def test_restore_refuses_a_stranger(base, gemma2, tmp_path):
     """Rows put into another model's table would load."""
-    cutting.cut(base, tmp_path / "small", TEXTS, SIZE)
+    vocabulary_trimming.cut(base, tmp_path / "small", TEXTS, SIZE)
     with pytest.raises(KyaraError, match="do not belong together"):
-        cutting.restore(tmp_path / "small", gemma2, tmp_path / "back")
+        vocabulary_trimming.restore(tmp_path / "small", gemma2, tmp_path / "back")
     (tmp_path / "small" / "vocabulary.json").unlink()
     with pytest.raises(KyaraError, match="has no vocabulary.json; give --mapping"):
-        cutting.restore(tmp_path / "small", base, tmp_path / "back")
+        vocabulary_trimming.restore(tmp_path / "small", base, tmp_path / "back")
 
 
 def test_the_command_reads_corpora_and_rows(base, rows, tmp_path, capsys):
@@ -150,12 +150,12 @@ def test_the_packaged_model_is_converted_once_and_cut_alike_as_file_and_folder(t
     texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*/*.md"))[:20]]
     gguf = bases.find_base(bases.PACKAGE)
     whole = bases.as_folder(gguf)
-    cutting.cut(gguf, tmp_path / "small.gguf", texts, 16384)
-    told = cutting.cut(whole, tmp_path / "small", texts, 16384)
+    vocabulary_trimming.cut(gguf, tmp_path / "small.gguf", texts, 16384)
+    told = vocabulary_trimming.cut(whole, tmp_path / "small", texts, 16384)
     assert json.loads((tmp_path / "small.vocabulary.json").read_text())["ids"] == told["ids"]
     folder, made = bases.base_model_dir(bases.PACKAGE, tmp_path / "base", told["ids"])
     assert made and (folder / "model.safetensors").read_bytes() == (tmp_path / "small/model.safetensors").read_bytes()
-    assert cutting.read_mapping(folder)["full_size"] == told["full_size"] == 262_144
+    assert vocabulary_trimming.read_mapping(folder)["full_size"] == told["full_size"] == 262_144
     with monkeypatch.context() as patch:
         patch.setattr(bases, "gguf_to_transformers", lambda *given: pytest.fail("converted again"))
         assert bases.base_model_dir(bases.PACKAGE, tmp_path / "again", told["ids"])[0].resolve() == folder.resolve()

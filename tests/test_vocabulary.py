@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.llm import packages
-from kyara_utils.llm.gguf_file import Field, Tensor, read_gguf, write_gguf
-from kyara_utils.llm.gguf_tokenizer import build_tokenizer, pieces_of, tokenizer_of
-from kyara_utils.llm.vocabulary import Script, kept_ids, trim_gguf, trimmed_gemma
+from kyara_utils.models import packages
+from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
+from kyara_utils.models.gguf_tokenizer import build_tokenizer, pieces_of, tokenizer_of
+from kyara_utils.models.vocabulary import Script, kept_ids, trim_gguf, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
 
 needs_gemma = pytest.mark.skipif(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.evaluation import exam, zebra, zeroeval
-from kyara_utils.evaluation.exam_subjects import CATEGORY_GROUP, SUBJECT_CATEGORY
-from kyara_utils.evaluation.golden_files import read_records
-from kyara_utils.evaluation.rational import evaluate
+from kyara_utils.evaluation.golden.golden_files import read_records
+from kyara_utils.evaluation.scored import exam, zebra, zeroeval
+from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, SUBJECT_CATEGORY
+from kyara_utils.evaluation.scored.rational import evaluate
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 
 GROUND = Path(__file__).parents[1].parent / "shared" / "ground_truth"

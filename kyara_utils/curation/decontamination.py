@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from kyara_utils.curation.text import STEP, Row, simplified
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import reject
+from kyara_utils.text.folding import STEP, Row, simplified
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_\u3400-\u4dbf\u4e00-\u9fff]+|[\u3400-\u4dbf\u4e00-\u9fff]")
 _SENTENCE_END = re.compile(r"[\n。！？!?：:]+")

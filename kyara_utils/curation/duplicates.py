@@ -12,19 +12,9 @@ made from one template.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kyara_utils.curation.text import (
-    OPERATORS,
-    STEP,
-    Row,
-    best_first,
-    fold,
-    is_math,
-    jaccard,
-    ngrams,
-    numbers,
-)
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import answer, question, reject
+from kyara_utils.text.folding import OPERATORS, STEP, Row, best_first, fold, is_math, jaccard, ngrams, numbers
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ import re
 import unicodedata
 from collections.abc import Collection
 
-from kyara_utils.curation.text import STEP, Row, prose
-from kyara_utils.knowledge.normalise import count_scripts, language, script_characters
 from kyara_utils.runs.tables import reject, turns
+from kyara_utils.text.folding import STEP, Row, prose
+from kyara_utils.text.normalise import count_scripts, language, script_characters
 
 _NOT_PROSE = re.compile(r"https?://\S+|\\[A-Za-z]+|`[^`\n]*`|\$[^$\n]*\$")
 

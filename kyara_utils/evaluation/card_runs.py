@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.evaluation import zebra, zeroeval
-from kyara_utils.evaluation.backends import calibrated, load_model
+from kyara_utils.evaluation.backends.backend import calibrated, load_model
 from kyara_utils.evaluation.card_scores import is_exam, leaderboard_rows
-from kyara_utils.evaluation.harness import LEADERBOARD, run_harness
 from kyara_utils.evaluation.registry import BENCHMARKS, load_benchmark
+from kyara_utils.evaluation.scored import zebra, zeroeval
+from kyara_utils.evaluation.scored.harness import LEADERBOARD, run_harness
 from kyara_utils.evaluation.scoring import LETTERS, UNSCORED
 from kyara_utils.llm import load_prompt
 from kyara_utils.runs import sample

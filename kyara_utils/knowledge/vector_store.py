@@ -6,14 +6,11 @@ A vector is stored the moment its batch is done, so a killed run resumes and a c
 import hashlib
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kyara_utils.knowledge.embedders import Embedder
 from kyara_utils.runs.errors import KyaraError
-
-if TYPE_CHECKING:
-    from kyara_utils.knowledge.embedders import Embedder
 
 BATCH = 16  # texts between two commits: what a killed run loses at most
 SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
@@ -62,7 +59,7 @@ def _key(model: str, text: str) -> bytes:
     return hashlib.blake2b(f"{model}\x1f{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def embed_passages(embedder: "Embedder", store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
+def embed_passages(embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
     """Return float32 [len(texts), dim]; only texts the store lacks are computed, stored every 16."""
     from tqdm import tqdm
 
@@ -81,7 +78,7 @@ def embed_passages(embedder: "Embedder", store: VectorStore, texts: list[str], p
     return matrix
 
 
-def _checked(vector: np.ndarray, embedder: "Embedder", store: VectorStore) -> np.ndarray:
+def _checked(vector: np.ndarray, embedder: Embedder, store: VectorStore) -> np.ndarray:
     if len(vector) != embedder.dim:
         raise KyaraError(
             f"{store.path} holds {len(vector)} dimensions for {embedder.name}, which gives "
@@ -90,7 +87,7 @@ def _checked(vector: np.ndarray, embedder: "Embedder", store: VectorStore) -> np
     return vector
 
 
-def _finite(vectors: np.ndarray, embedder: "Embedder") -> np.ndarray:
+def _finite(vectors: np.ndarray, embedder: Embedder) -> np.ndarray:
     if not np.isfinite(vectors).all():
         raise KyaraError(f"{embedder.name} gave a vector that is not finite; check the model, nothing of it is stored")
     return vectors

@@ -4,7 +4,7 @@ from kyara_utils.llm.accepted import until_accepted
 from kyara_utils.llm.ask import complete, label_logprobs, log_odds, score
 from kyara_utils.llm.client import Client, add_usage
 from kyara_utils.llm.connect import connect, model_file
-from kyara_utils.llm.models import Model, find_model, trained
+from kyara_utils.llm.endpoints import Model, find_model, trained
 from kyara_utils.llm.prompts import load_prompt
 from kyara_utils.llm.protocol import Request, Response
 

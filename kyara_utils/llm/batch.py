@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.ledger import Call, Ledger, Reply, call_of
-from kyara_utils.llm.models import Model
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from kyara_utils.llm import batch
 from kyara_utils.llm.embedded import EmbeddedServer
+from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.formats import Check, again, schema_problem
 from kyara_utils.llm.ledger import Ledger, call_key, call_of
-from kyara_utils.llm.models import Model
 from kyara_utils.llm.progress import Progress
 from kyara_utils.llm.protocol import Request, Response, read_response, render
 from kyara_utils.llm.transport import Transport
@@ -106,7 +106,8 @@ class Client:
         batch.collect(self.ledger, self.model)
         total = len(requests) if hasattr(requests, "__len__") else None
         source, answers, self._stop = enumerate(requests), {}, None
-        with Progress(label or self.model.name, total, self, shown=progress) as line:
+        priced = bool(self.model.price_out)
+        with Progress(label or self.model.name, total, self.usage, priced, shown=progress) as line:
             workers = min(self.model.parallel, total) if total is not None else self.model.parallel
             work = [self._work(source, answers, line, check, reasks) for _ in range(workers)]
             await asyncio.gather(*work)

@@ -6,10 +6,10 @@ from importlib import import_module, util
 from pathlib import Path
 
 from kyara_utils.llm.client import Client
+from kyara_utils.llm.endpoints import Model, find_model
 from kyara_utils.llm.ledger import Ledger
-from kyara_utils.llm.models import Model, find_model
-from kyara_utils.llm.packages import GEMMA_PACKAGE, SMOLLM2_SHA256, gemma_gguf, smollm2_gguf
-from kyara_utils.llm.vocabulary import VERSION, trimmed_gemma
+from kyara_utils.models.packages import GEMMA_PACKAGE, SMOLLM2_SHA256, gemma_gguf, smollm2_gguf
+from kyara_utils.models.vocabulary import VERSION, trimmed_gemma
 from kyara_utils.runs.manifest import sha256
 
 

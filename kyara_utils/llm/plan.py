@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from kyara_utils.llm.models import Model, load_models
+from kyara_utils.llm.endpoints import Model, load_models
 
 RowsOf = Callable[[str, str], int | None]
 
@@ -43,6 +43,11 @@ def _factor(factor: str | int, values: dict[str, Any], rows_of: RowsOf) -> int |
     if isinstance(factor, str) and "." in factor and factor not in values:
         return rows_of(*factor.split("."))
     return int(values[factor]) if isinstance(factor, str) else factor
+
+
+def describe(table: list[dict[str, Any]], values: dict[str, Any], rows_of: RowsOf) -> list[str]:
+    """Word the cost of a step's table of calls; what `runs.pipeline.run` takes as `estimate`."""
+    return estimate(planned_calls(table, values, rows_of)) if table else []
 
 
 def estimate(planned: list[Planned]) -> list[str]:

@@ -1,24 +1,20 @@
 """A line that tells people and logs where the asking stands: rows, failures, tokens per second, money, time left."""
 
 import time
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from kyara_utils.llm.protocol import Response
 
-if TYPE_CHECKING:
-    from kyara_utils.llm.client import Client
-
 EVERY = 5.0  # seconds between two prints: a log of a long run stays readable
 
 
 class Progress:
-    """A tqdm bar whose postfix is drawn from the client's usage; nothing is computed between two prints."""
+    """A tqdm bar whose postfix is drawn from a client's running usage; nothing is computed between two prints."""
 
-    def __init__(self, label: str, total: int | None, client: "Client", shown: bool = True):
+    def __init__(self, label: str, total: int | None, usage: dict[str, float], priced: bool, shown: bool = True):
         self._bar = tqdm(total=total, desc=label, mininterval=EVERY, disable=not shown, ascii=True)
-        self._usage, self._before, self._priced = client.usage, dict(client.usage), bool(client.model.price_out)
+        self._usage, self._before, self._priced = usage, dict(usage), priced
         self._done, self._failed, self._begun, self._drawn = 0, 0, time.monotonic(), time.monotonic()
 
     def __enter__(self) -> "Progress":

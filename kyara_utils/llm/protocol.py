@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from kyara_utils.llm.models import Model
+from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.prompts import Message, plain_text
 
 # Names under which engines take what OpenAI's own API lacks; a field that an engine does not know is left out.

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.llm.endpoints import Model, load_models
 from kyara_utils.llm.ledger import Call, Ledger
-from kyara_utils.llm.models import Model, load_models
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
+from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.ledger import Reply
 from kyara_utils.llm.limits import Gate, Pace
-from kyara_utils.llm.models import Model
 from kyara_utils.runs.errors import KyaraError
 
 RETRY_STATUS = {408, 409, 429, 500, 502, 503, 504, 529}

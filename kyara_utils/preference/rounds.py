@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.llm import add_usage, connect, trained
+from kyara_utils.models.gguf_export import export_gguf, exportable
 from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.pairs import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
-from kyara_utils.training.gguf_export import export_gguf, exportable
-from kyara_utils.training.pairs import prepare_pairs
+from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.sft import held_out_loss
 from kyara_utils.training.stage import load_model, load_tokenizer
 

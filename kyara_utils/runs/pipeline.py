@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.env import find_root, runs_dir, writable
 from kyara_utils.runs.errors import KyaraError
+
+RowsOf = Callable[[str, str], int | None]
+Estimate = Callable[[list[dict[str, Any]], dict[str, Any], RowsOf], list[str]]
 
 
 class Line:
@@ -54,9 +58,11 @@ def run(
     first: str = "",
     last: str = "",
     dry_run: bool = False,
+    estimate: Estimate | None = None,
 ) -> int:
     """Run a recipe's steps in order; return how many ran (with `dry_run`: would run).
 
+    `estimate` words what a step's calls will cost, from the step's table of calls (`llm.plan.describe`).
     Raises `KyaraError` at the first failing step; everything is checked before the first kernel starts.
     """
     root = find_root()
@@ -70,10 +76,10 @@ def run(
             print(f"{name:<24} fresh, skipped")
             continue
         print(f"{name:<24} {'would run' if dry_run else 'runs'}: {reason}{_last_cost(root, recipe, name)}", flush=True)
-        if dry_run:
+        if dry_run and estimate:
             others = {f"{step[:2]}.{key}": value for step, known in values.items() for key, value in known.items()}
-            _print_estimate(root, recipe, chain[name], others | values[name])
-        else:
+            _print_estimate(estimate, root, recipe, chain[name], others | values[name])
+        if not dry_run:
             execute(root, recipe, chain[name], values[name])
         ran.add(name)
     return len(ran)
@@ -102,14 +108,14 @@ def _last_cost(root: Path, recipe: str, name: str) -> str:
     return f" (last time {calls['calls']} calls, {calls['prompt_tokens'] + calls['completion_tokens']:,} tokens{cost})"
 
 
-def _print_estimate(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -> None:
-    from kyara_utils.llm.plan import estimate, planned_calls
-
+def _print_estimate(
+    estimate: Estimate, root: Path, recipe: str, step: steps.Step, values: dict[str, Any]
+) -> None:
     def rows_of(name: str, output: str) -> int | None:
         done = manifest.read(steps.step_dir(root, recipe, params.match_step(name, list(steps.load_steps(root)))))
         return done["outputs"][output]["rows"] if done else None
 
-    for line in estimate(planned_calls(list(step.calls), values, rows_of)) if step.calls else []:
+    for line in estimate(list(step.calls), values, rows_of) if step.calls else []:
         print(f"{'':<24} {line}")
 
 

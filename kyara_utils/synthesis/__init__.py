@@ -1,11 +1,11 @@
 """Questions, retrieval-augmented answers, document prompts and persona maths: where training rows come from."""
 
-from kyara_utils.synthesis.books import STAGES, funnel_rows, rule_rows
 from kyara_utils.synthesis.cited import add_contexts, answer_cited, cited_conversations
 from kyara_utils.synthesis.documents import document_conversations
 from kyara_utils.synthesis.drafts import excerpt
 from kyara_utils.synthesis.evolve import evolve_questions
 from kyara_utils.synthesis.followups import add_rounds
+from kyara_utils.synthesis.funnel import STAGES, funnel_rows, rule_rows
 from kyara_utils.synthesis.persona_maths import solve_problems, write_problems
 from kyara_utils.synthesis.questions import write_questions
 from kyara_utils.synthesis.rag import answer_questions, rag_conversations

@@ -8,8 +8,8 @@ other scripts, folded over script and case, so one threshold serves Chinese and 
 import re
 from collections.abc import Iterable, Sequence
 
-from kyara_utils.knowledge.lexical import terms
-from kyara_utils.knowledge.normalise import script_of
+from kyara_utils.knowledge.index.lexical import terms
+from kyara_utils.text.normalise import script_of
 
 SUPPORT = 0.5  # least share of a sentence's terms that its source must contain
 DUPLICATE = 0.5  # Jaccard similarity from which two questions of one document are the same

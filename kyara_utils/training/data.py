@@ -9,9 +9,9 @@ import random
 from collections import defaultdict
 from typing import Any
 
+from kyara_utils.models.chat_templates import check_turns, encode
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, reject
-from kyara_utils.training.templates import check_turns, encode
 
 Row = dict[str, Any]
 STEP = "05_sft"

@@ -11,17 +11,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.bases import check_tokenizer
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import running
 from kyara_utils.training import stage as stages
-from kyara_utils.training.bases import check_tokenizer
+from kyara_utils.training import trainer_run
 from kyara_utils.training.data import fingerprint
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.losses import WINS, check_loss, collator, loss_arguments, trainer_class
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
 from kyara_utils.training.methods import check_method, load_for_training, own_adapters, save_trained
-from kyara_utils.training.pairs import pair_ids, prepare_pairs
+from kyara_utils.training.pair_rows import pair_ids, prepare_pairs
 from kyara_utils.training.precision import choose_precision
 
 Row = dict[str, Any]
@@ -118,14 +118,14 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
         trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
     own_adapters(model)
-    running.run_trainer(trainer, "DPO", progress, running.last_checkpoint(checkpoints), job["stop_at"])
+    trainer_run.run_trainer(trainer, "DPO", progress, trainer_run.last_checkpoint(checkpoints), job["stop_at"])
     every = -(-len(rows) // LOOKED_AT)
     trainer.eval_dataset = trainer.train_dataset.select(range(0, len(rows), every))  # with the reference's values
     final = trainer.evaluate()
     seconds = time.time() - started
     save_trained(trainer, tokenizer, Path(job["model_dir"]), out_dir, parameters["method"])
     return {
-        "curve": running.curve(trainer.state.log_history, **REWARDS),
+        "curve": trainer_run.curve(trainer.state.log_history, **REWARDS),
         "final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"],
         "seconds": round(seconds, 1), "processes": trainer.args.world_size,
         "peak_gb": used_memory(trainer.args.device.type),

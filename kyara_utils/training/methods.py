@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.llm.packages import read_json
+from kyara_utils.models.bases import MAPPING
+from kyara_utils.models.packages import read_json
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
-from kyara_utils.training.bases import MAPPING
 from kyara_utils.training.precision import choose_precision
 
 METHODS = ("full", "lora", "qlora")

@@ -9,17 +9,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.bases import check_tokenizer
+from kyara_utils.models.chat_templates import encode
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import running
 from kyara_utils.training import stage as stages
-from kyara_utils.training.bases import check_tokenizer
+from kyara_utils.training import trainer_run
 from kyara_utils.training.data import fingerprint
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
 from kyara_utils.training.methods import check_method, load_for_training, own_adapters, packs, save_trained
 from kyara_utils.training.precision import choose_precision
-from kyara_utils.training.templates import encode
 
 Row = dict[str, Any]
 ALL = "all"
@@ -155,14 +155,14 @@ def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
     own_adapters(model)
-    resume = running.last_checkpoint(checkpoints)
-    trainer._total_train_tokens = running.tokens_seen(resume)  # TRL counts from 0 again
-    seconds = running.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])
+    resume = trainer_run.last_checkpoint(checkpoints)
+    trainer._total_train_tokens = trainer_run.tokens_seen(resume)  # TRL counts from 0 again
+    seconds = trainer_run.run_trainer(trainer, f"SFT {parameters['stage']}", progress, resume, job["stop_at"])
     save_trained(trainer, tokenizer, Path(job["model_dir"]), Path(job["out_dir"]), parameters["method"])
-    points = running.curve(trainer.state.log_history, tokens="num_tokens")
+    points = trainer_run.curve(trainer.state.log_history, tokens="num_tokens")
     return {
         "curve": points, "seconds": seconds, "processes": trainer.args.world_size,
-        "peak_gb": used_memory(trainer.args.device.type), "share": running.share_trained(trainer, resume),
+        "peak_gb": used_memory(trainer.args.device.type), "share": trainer_run.share_trained(trainer, resume),
     }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.chat_templates import render_row
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import read_jsonl, read_rows
-from kyara_utils.training.pairs import check_pair_turns, pair_ids
+from kyara_utils.training.pair_rows import check_pair_turns, pair_ids
 from kyara_utils.training.stage import load_tokenizer
-from kyara_utils.training.templates import render_row
 
 
 def render(tokenizer, row: dict[str, Any]) -> str:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.llm.packages import read_json, replace_text, sha256_of
+from kyara_utils.models.chat_templates import CHAT_TEMPLATE, TURN_END
+from kyara_utils.models.packages import read_json, replace_text, sha256_of
 from kyara_utils.runs.env import keep_soft_caps
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id
 from kyara_utils.training.precision import choose_precision
-from kyara_utils.training.templates import CHAT_TEMPLATE, TURN_END
 
 RECORD = "training.json"
 VERSION = 3  # part of the key: raise it when training would give other weights

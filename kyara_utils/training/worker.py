@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from kyara_utils.llm.packages import replace_text
+from kyara_utils.models.packages import replace_text
 from kyara_utils.runs.tables import read_rows
 from kyara_utils.training import dpo, sft
 from kyara_utils.training.launch import MEASURED, ROWS, check_world

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from record import Result, publish
 
-from kyara_utils.knowledge.chunking import Chunk, iter_chunks
-from kyara_utils.knowledge.readers import Document, read_corpus
+from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.chunks.chunking import iter_chunks
+from kyara_utils.knowledge.readers.folder import Document, read_corpus
 
 RUNS = 5
 MEGABYTES, TOKENIZED, GIGABYTE = 12.0, 0.6, 1000.0

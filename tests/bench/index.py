@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from record import Result, publish
 
-from kyara_utils.knowledge import edge, index, lexical
-from kyara_utils.knowledge.records import BATCH, Record
+from kyara_utils.knowledge.index import edge, lexical, open_index
+from kyara_utils.knowledge.index.records import BATCH, Record
 
 DIM, TERMS, SHORT, QUESTION_TERMS, CHUNKS_A_DOCUMENT = 384, 126, 30, 18, 5
 QUESTIONS, ROUNDS, RUNS, K = 200, 5, 5, 10
@@ -148,8 +148,8 @@ def edge_search(n: int) -> dict:
     lexical.query_vector = lambda number: (asked[int(number)].tolist(), [1.0] * QUESTION_TERMS)
     facts = {"embedder": "given", "dim": DIM, "average": 1.0, "graph": n > edge.GRAPH_ABOVE}
     with tempfile.TemporaryDirectory() as folder:
-        found = {"build": clocks(lambda: index._fill(Path(folder) / "i", batches(vectors, words), facts, n), n)}
-        with index.EdgeIndex.open(Path(folder) / "i", Given()) as opened:
+        found = {"build": clocks(lambda: open_index._fill(Path(folder) / "i", batches(vectors, words), facts, n), n)}
+        with open_index.EdgeIndex.open(Path(folder) / "i", Given()) as opened:
 
             def ask(mode, number, **options):
                 return opened.search(str(number), K, mode, vector=questions[number], **options)
@@ -176,7 +176,7 @@ def local(n: int) -> dict:
     """qdrant-client's local mode, in memory, asked as its documentation does: prefetches and RRF in the engine."""
     from qdrant_client import QdrantClient, models
 
-    from kyara_utils.knowledge import server
+    from kyara_utils.knowledge.index import server
 
     vectors, words, questions, asked = made(n)
     client = QdrantClient(":memory:")

@@ -19,11 +19,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the targets are those of a CPU
 
 from record import Result, publish  # noqa: E402
 
-from kyara_utils.llm.packages import gemma_gguf  # noqa: E402
-from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma  # noqa: E402
-from kyara_utils.training import running, sft, stage  # noqa: E402
-from kyara_utils.training.bases import base_model_dir  # noqa: E402
-from kyara_utils.training.checkpoints import gguf_to_transformers  # noqa: E402
+from kyara_utils.models.bases import base_model_dir  # noqa: E402
+from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
+from kyara_utils.models.packages import gemma_gguf  # noqa: E402
+from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma  # noqa: E402
+from kyara_utils.training import sft, stage, trainer_run  # noqa: E402
 from kyara_utils.training.data import prepare_conversations  # noqa: E402
 from kyara_utils.training.precision import choose_precision  # noqa: E402
 
@@ -55,7 +55,7 @@ def one_epoch(model_dir: Path, rows: list[dict], shape: dict, folder: Path) -> d
         slots = sum(batch["input_ids"].numel() for batch in trainer.get_train_dataloader())
         before = resource.getrusage(resource.RUSAGE_SELF)
         started = time.perf_counter()
-        running.run_trainer(trainer, "bench", progress=False)
+        trainer_run.run_trainer(trainer, "bench", progress=False)
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": seconds, "cpu": cpu, "slots": slots, "updates": trainer.state.global_step}

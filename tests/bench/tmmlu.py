@@ -20,13 +20,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from record import Result, line, publish  # noqa: E402
 
-from kyara_utils.evaluation.backends import TransformersBackend  # noqa: E402
-from kyara_utils.evaluation.loglikelihood import calibrated, exam_prompt  # noqa: E402
+from kyara_utils.evaluation.backends.backend import TransformersBackend  # noqa: E402
+from kyara_utils.evaluation.backends.loglikelihood import calibrated, exam_prompt  # noqa: E402
 from kyara_utils.evaluation.registry import load_benchmark  # noqa: E402
 from kyara_utils.evaluation.scoring import LETTERS  # noqa: E402
 from kyara_utils.evaluation.summary import summarise_choice  # noqa: E402
-from kyara_utils.llm.packages import gemma_gguf  # noqa: E402
-from kyara_utils.training.checkpoints import gguf_to_transformers  # noqa: E402
+from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
+from kyara_utils.models.packages import gemma_gguf  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "ground_truth"
 PEER, PEER_BATCH = "lm-evaluation-harness HFLM", 8

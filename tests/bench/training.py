@@ -23,11 +23,11 @@ from pathlib import Path
 from packing import CORPUS
 from record import Result, publish
 
-from kyara_utils.llm.packages import gemma_gguf
-from kyara_utils.llm.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.models.bases import base_model_dir
+from kyara_utils.models.gguf_import import gguf_to_transformers
+from kyara_utils.models.packages import gemma_gguf
+from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.training import dpo, estimate, memory, sft, stage
-from kyara_utils.training.bases import base_model_dir
-from kyara_utils.training.checkpoints import gguf_to_transformers
 from kyara_utils.training.data import prepare_conversations
 from kyara_utils.training.precision import choose_precision
 

@@ -1,0 +1,1 @@
+"""How a benchmark asks a model: endpoints, transformers in process, log-likelihoods."""

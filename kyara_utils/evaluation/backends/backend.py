@@ -1,0 +1,226 @@
+"""Where answers come from: a transformers model, an OpenAI-compatible endpoint, or stored answers without any model.
+
+All three have the same two methods, so a benchmark does not know which it runs on:
+
+`generate(asks, max_tokens, stop)`: asks {id, prompt} or {id, messages} → rows {id, text, finish_reason, error};
+`choose(items)`: exam items (see `exam_prompt`) → rows {id, subject, group, answer, logprobs, chosen, outcome, margin,
+reason}. What cannot be answered has text None or the outcome `unscored`, and says why; nothing is made up.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.evaluation.backends import generating
+from kyara_utils.evaluation.backends.loglikelihood import (
+    calibrated,
+    choice_logprobs,
+    choice_row,
+    choice_rows,
+    exam_prompt,
+)
+from kyara_utils.evaluation.scoring import LETTERS
+from kyara_utils.runs.errors import KyaraError
+
+__all__ = ["EndpointBackend", "Journal", "ReplayBackend", "TransformersBackend", "calibrated", "load_model"]
+Row = dict[str, Any]
+
+
+class Journal:
+    """Answers kept as they come, one JSON line each, keyed by everything that decides them.
+
+    A run that was killed is continued by running it again; the line it was cut in is asked for again.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self.path, self.found = Path(path) if path else None, {}
+        if self.path is None:
+            return
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                self.found[entry["key"]] = entry["value"]
+            except (ValueError, TypeError, KeyError):
+                continue
+        if text and not text.endswith("\n"):
+            self._write("\n")
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep one answer; it is on disk when this returns."""
+        self.found[key] = value
+        if self.path:
+            self._write(json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise KyaraError(f"cannot write {self.path} ({error.strerror}); free the disk, then rerun") from error
+
+
+class TransformersBackend:
+    """A model in this process: a folder, a Hub name, or a loaded `model` with its `tokenizer`.
+
+    `journal` names a JSONL file that makes a run resumable; answers of other weights never match its keys.
+    `token_budget`: padded tokens a batch, 0 for what suits the device.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any = None, journal: Path | None = None, token_budget: int = 0):
+        loaded = load_model(model) if isinstance(model, str | Path) else (model, tokenizer)
+        self.model, self.tokenizer = loaded
+        if self.tokenizer is None:
+            raise KyaraError("a loaded model needs its tokenizer; pass both, or the model's folder")
+        self.model.eval()
+        self.journal, self.token_budget = Journal(journal) if journal else None, token_budget
+
+    def choose(self, items: Sequence[Row]) -> list[Row]:
+        """Letters A–D by log-likelihood, see `kyara_utils.evaluation.backends.loglikelihood`."""
+
+        def work(prompts: list[str], done: Callable[[int, Any], None]) -> None:
+            choices = [LETTERS] * len(prompts)
+            choice_logprobs(self.model, self.tokenizer, prompts, choices, self.token_budget, done)
+
+        values = self._resumed([exam_prompt(item) for item in items], {"choices": LETTERS}, work)
+        return choice_rows(items, [dict(zip(LETTERS, row, strict=True)) for row in values])
+
+    def generate(self, asks: Sequence[Row], max_tokens: int = 256, stop: Sequence[str] = ()) -> list[Row]:
+        """Greedy answers, batched by length; conversations go through the model's chat template."""
+
+        def work(prompts: list[str], done: Callable[[int, Any], None]) -> None:
+            budget = self.token_budget or generating.TOKEN_BUDGET
+            generating.generate_texts(self.model, self.tokenizer, prompts, max_tokens, stop, budget, done)
+
+        prompts = [
+            ask["prompt"] if "prompt" in ask else generating.render(self.tokenizer, ask["messages"]) for ask in asks
+        ]
+        values = self._resumed(prompts, {"max_tokens": max_tokens, "stop": list(stop)}, work)
+        return [{"id": ask["id"], **value, "error": ""} for ask, value in zip(asks, values, strict=True)]
+
+    def _resumed(self, prompts: list[str], settings: Row, work: Callable) -> list[Any]:
+        """Answers in order; only prompts without a kept answer are worked on, each once."""
+        journal = self.journal or Journal()
+        weights = fingerprint(self.model) if self.journal else ""  # each time: training may have changed them
+        keys = [_key(weights, prompt, settings) for prompt in prompts]
+        todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in journal.found}
+        missing = list(todo)
+        if missing:
+            work(list(todo.values()), lambda i, value: journal.put(missing[i], value))
+        return [journal.found[key] for key in keys]
+
+
+def _key(fingerprint: str, prompt: str, settings: Row) -> str:
+    text = json.dumps([fingerprint, prompt, settings], ensure_ascii=False, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def load_model(name: str | Path) -> tuple[Any, Any]:
+    """Load a causal model and its tokenizer on the best device, in the precision that device is right in."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from kyara_utils.runs.env import device_and_dtype, keep_soft_caps
+
+    keep_soft_caps()
+    device, dtype, _ = device_and_dtype()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        return model.to(device), AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise KyaraError(f"cannot load {name} ({reason}); give a transformers folder or a Hub name") from error
+
+
+def fingerprint(model: Any) -> str:
+    """Hash of a model's weights and configuration: the same name with other weights is another model."""
+    import torch
+
+    digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode(), digest_size=12)
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class EndpointBackend:
+    """A `kyara_utils.llm.Client`: every response is stored by the client, so a rerun asks only for what is missing."""
+
+    def __init__(self, client: Any):
+        self.client = client
+
+    def choose(self, items: Sequence[Row]) -> list[Row]:
+        """Letters from the top log-probabilities after the bare prompt; a letter the server leaves out is unscored."""
+        from kyara_utils.llm import Request, label_logprobs
+        from kyara_utils.llm.ask import TOP
+
+        requests = [Request(_user(exam_prompt(item)), max_tokens=1, top_logprobs=TOP, raw=True) for item in items]
+        found = self.client.ask(requests, label="multiple choice")
+        tables = [label_logprobs(response, LETTERS) for response in found]
+        return choice_rows(items, tables, [response.error for response in found])
+
+    def generate(self, asks: Sequence[Row], max_tokens: int = 256, stop: Sequence[str] = ()) -> list[Row]:
+        """Greedy answers: conversations through the server's chat template, prompts as bare text."""
+        from kyara_utils.llm import Request
+
+        requests = [
+            Request(ask.get("messages") or _user(ask["prompt"]), max_tokens, stop=tuple(stop), raw="prompt" in ask)
+            for ask in asks
+        ]
+        return [
+            {"id": ask["id"], "text": None if said.error else said.text, "finish_reason": said.finish_reason,
+             "error": said.error}
+            for ask, said in zip(asks, self.client.ask(requests, label="answers"), strict=True)
+        ]  # fmt: skip
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+class ReplayBackend:
+    """Stored answers keyed by id: rows {id, text (or response, or output)} and, for exams, logprobs {letter: nats}.
+
+    No model is asked and prompts are not looked at. A missing id, or one stored twice with different content, stays
+    unscored and says so.
+    """
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows: dict[str, Row] = {}
+        self.doubtful: set[str] = set()
+        for row in rows:
+            if "id" not in row:
+                raise KyaraError("a stored answer has no id; give every row the id of its question")
+            known = self.rows.setdefault(row["id"], row)
+            if known != row:
+                self.doubtful.add(row["id"])
+
+    def generate(self, asks: Sequence[Row], max_tokens: int = 0, stop: Sequence[str] = ()) -> list[Row]:
+        """The stored texts; `max_tokens` and `stop` were settled when they were made."""
+        return [self._stored(ask["id"]) for ask in asks]
+
+    def choose(self, items: Sequence[Row]) -> list[Row]:
+        """Letters from stored log-probabilities, else what TC-Eval's rule reads in the stored text."""
+        return [self._chosen(item, self._stored(item["id"])) for item in items]
+
+    def _chosen(self, item: Row, stored: Row) -> Row:
+        from kyara_utils.evaluation.scored.exam import score_response
+
+        table = {} if stored["error"] else self.rows[item["id"]].get("logprobs") or {}
+        row = choice_row(item, table, stored["error"], None)
+        if not table and stored["text"]:
+            read = score_response(stored["text"], item["answer"])
+            row |= {"outcome": read["strict"], "chosen": read["strict_answer"]}
+            row["reason"] = "" if read["strict_answer"] else "the stored text states no letter"
+        return row
+
+    def _stored(self, name: str) -> Row:
+        row = self.rows.get(name)
+        error = "no stored answer" if row is None else ""
+        if name in self.doubtful:
+            error = "two different answers are stored under this id"
+        text = None if error else next((row[key] for key in ("text", "response", "output") if key in row), None)
+        text = "".join(text[:1]) if isinstance(text, list) else text
+        return {"id": name, "text": text, "finish_reason": (row or {}).get("finish_reason", ""), "error": error}

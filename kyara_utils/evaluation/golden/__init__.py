@@ -1,0 +1,1 @@
+"""The golden self-check: published figures derived anew from published outputs."""

@@ -1,0 +1,1 @@
+"""Benchmarks that a judge grades: MT-Bench, Arena-Hard, AlpacaEval, AlignBench, and agreement with people."""

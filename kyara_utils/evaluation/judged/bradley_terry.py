@@ -1,0 +1,121 @@
+"""Bradley–Terry scores of judged battles, their bootstrap, and style control: the mathematics of Arena-Hard v0.1.
+
+A joint logistic fit without intercept: the two models of a battle have features ±ln 10, a tie is one win for each
+side, score = 400·coefficient + 1000 (Chiang et al. 2024, arXiv 2403.04132). Resampling draws battles with replacement;
+since only the counts of equal battles matter, a multinomial draw of counts gives the same distribution at once.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kyara_utils.evaluation.judged.logistic import fit_logistic
+from kyara_utils.runs.errors import KyaraError
+
+SCALE, START, BASE = 400.0, 1000.0, 10.0
+STYLE = ("tokens", "headers", "lists", "bold")
+CODE = re.compile(r"```[^`]{0,100000}```")
+HEADER = re.compile(r"^#{1,6}\s", re.MULTILINE)
+LIST = re.compile(r"^[ \t]{0,40}(?:[0-9]{1,9}\.|[-*+])\s", re.MULTILINE)
+BOLD = re.compile(r"\*\*[^*\n]{1,10000}\*\*|__[^_\n]{1,10000}__")
+WORDS = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
+
+
+def win_rate(score: float, baseline: float) -> float:
+    """Expected share of wins against the baseline, in percent, from two Bradley–Terry scores."""
+    return 100 / (1 + BASE ** ((baseline - score) / SCALE))
+
+
+def _design(battles: Sequence[dict[str, Any]], models: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (n, models), soft labels (n,) and weights (n,): every battle counts twice, a tie once for each side."""
+    place = {model: position for position, model in enumerate(models)}
+    features = np.zeros((len(battles), len(models)))
+    rows = np.arange(len(battles))
+    features[rows, [place[battle["model_a"]] for battle in battles]] += math.log(BASE)
+    features[rows, [place[battle["model_b"]] for battle in battles]] -= math.log(BASE)
+    labels = np.array([{"model_a": 1.0, "model_b": 0.0}.get(battle["winner"], 0.5) for battle in battles])
+    return features, labels, 2 * np.array([float(battle.get("weight", 1)) for battle in battles])
+
+
+def _names(battles: Sequence[dict[str, Any]], baseline: str) -> list[str]:
+    names = list(dict.fromkeys(battle[side] for battle in battles for side in ("model_a", "model_b")))
+    if baseline not in names:
+        raise KyaraError(f"no battle has the baseline {baseline}; name the model that the judgments compare with")
+    return names
+
+
+def _scores(theta: np.ndarray, models: Sequence[str], baseline: str, anchor: float) -> dict[str, float]:
+    scores = dict(zip(models, SCALE * theta[: len(models)] + START, strict=True))
+    return {model: float(score + anchor - scores[baseline]) for model, score in scores.items()}
+
+
+def _gathered(battles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One battle for each (model_a, model_b, winner), with the summed weight."""
+    total: dict[tuple, float] = {}
+    for battle in battles:
+        key = (battle["model_a"], battle["model_b"], battle["winner"])
+        total[key] = total.get(key, 0) + battle.get("weight", 1)
+    return [dict(zip(("model_a", "model_b", "winner"), key, strict=True)) | {"weight": n} for key, n in total.items()]
+
+
+def bradley_terry(battles: Sequence[dict[str, Any]], baseline: str, anchor: float = START) -> dict[str, float]:
+    """Score of every model from battles {model_a, model_b, winner (model_a|model_b|tie), weight}.
+
+    The baseline is shifted to `anchor`. A model that won or lost everything gets a large finite score.
+    """
+    models = _names(battles, baseline)
+    return _scores(fit_logistic(*_design(_gathered(battles), models)), models, baseline, anchor)
+
+
+def bootstrap_scores(
+    battles: Sequence[dict[str, Any]], baseline: str, n: int = 100, seed: int = 42, anchor: float = START
+) -> dict[str, np.ndarray]:
+    """n Bradley–Terry scores per model, each from as many battles (by weight) as there are, drawn with replacement."""
+    models, cells = _names(battles, baseline), _gathered(battles)
+    features, labels, weights = _design(cells, models)
+    total, start = round(weights.sum() / 2), fit_logistic(features, labels, weights)
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(n):
+        drawn = 2.0 * generator.multinomial(total, weights / weights.sum())
+        found.append(_scores(fit_logistic(features, labels, drawn, start=start), models, baseline, anchor))
+    return {model: np.array([scores[model] for scores in found]) for model in models}
+
+
+def approximate_tokens(text: str) -> int:
+    """Rough token count for style control (no tokenizer): words in pieces of six letters, every other sign is one."""
+    return len(WORDS.findall(text))
+
+
+def style_of(text: str, count_tokens: Callable[[str], int] = approximate_tokens) -> dict[str, int]:
+    """Count what style control corrects for: tokens, and outside code fences headers, list items and bold spans."""
+    prose = CODE.sub("", text)
+    counts = (count_tokens(text), *(len(pattern.findall(prose)) for pattern in (HEADER, LIST, BOLD)))
+    return dict(zip(STYLE, counts, strict=True))
+
+
+def _style_features(battles: Sequence[dict[str, Any]], weights: np.ndarray) -> np.ndarray:
+    """(a − b)/(a + b + 1) of each style count, standardised over the weighted battles (population deviation)."""
+    a, b = (np.array([[battle[side][name] for name in STYLE] for battle in battles], float) for side in
+            ("style_a", "style_b"))  # fmt: skip
+    ratio = (a - b) / (a + b + 1)
+    mean = weights @ ratio / weights.sum()
+    spread = np.sqrt(weights @ (ratio - mean) ** 2 / weights.sum())
+    return (ratio - mean) / np.where(spread > 0, spread, 1.0)
+
+
+def style_control(
+    battles: Sequence[dict[str, Any]], baseline: str, anchor: float = 1114.0
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores at equal style, and the style coefficients; battles also hold style_a and style_b (see `style_of`).
+
+    As the reference: L2 of strength 1, features (a − b)/(a + b + 1), baseline shifted to `anchor`.
+    """
+    models = _names(battles, baseline)
+    features, labels, weights = _design(battles, models)
+    features = np.column_stack([features, _style_features(battles, weights)])
+    theta = fit_logistic(features, labels, weights, l2=1.0)
+    coefficients = {name: float(value) for name, value in zip(STYLE, theta[len(models) :], strict=True)}
+    return _scores(theta, models, baseline, anchor), coefficients

@@ -1,0 +1,248 @@
+"""MT-Bench and MT-Bench-TW: two-turn answers rated 1–10 by a judge, or compared in two games with swapped places.
+
+Protocol of lm-sys/FastChat `llm_judge` (Zheng et al. 2023, arXiv 2306.05685) and its fork in mtkresearch/TCEval:
+the same 80 question ids, other prompts, and a reference answer wherever one exists rather than by category.
+A verdict that cannot be read is None and is left out; it is never -1.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.evaluation.golden.figures import Figure
+from kyara_utils.evaluation.golden.golden_files import read_records
+from kyara_utils.evaluation.judged.judgment_files import Row, check_files, reading
+from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_answers
+from kyara_utils.evaluation.judged.parsers import parse_score, parse_winner
+from kyara_utils.evaluation.statistics import bootstrap_mean
+from kyara_utils.llm import Client, Request
+from kyara_utils.runs.errors import KyaraError
+
+# Temperature of the answers by category (0 elsewhere) and the categories judged against a reference.
+ANSWER_TEMPERATURE = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
+REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
+ANSWER_TOKENS, JUDGE_TOKENS = 1024, 2048
+
+
+def load_judge_prompts(path: Path) -> dict[str, Row]:
+    """Read the published judge prompts (JSON Lines of name, system_prompt, prompt_template) as {name: row}."""
+    rows = read_records(Path(path))
+    with reading(path):
+        prompts = {row["name"]: {"system": row["system_prompt"], "template": row["prompt_template"]} for row in rows}
+        if not prompts:
+            raise ValueError("no prompt in it")
+    return prompts
+
+
+def load_references(path: Path) -> dict[Any, list[str]]:
+    """Read a published reference_answer file as {question_id: [answer to turn 1, to turn 2]}."""
+    rows = read_records(Path(path))
+    with reading(path):
+        return {row["question_id"]: list(row["choices"][0]["turns"]) for row in rows}
+
+
+def needs_reference(question: Mapping[str, Any], references: Mapping[Any, list[str]], by: str = "category") -> bool:
+    """Whether this question is judged against a reference: `by` category (MT-Bench) or presence (MT-Bench-TW)."""
+    if by not in ("category", "presence"):
+        raise KyaraError(f"references are chosen by category or presence, not by {by!r}")
+    if by == "presence":
+        return question["question_id"] in references
+    needed = question["category"] in REFERENCE_CATEGORIES
+    if needed and question["question_id"] not in references:
+        raise KyaraError(f"question {question['question_id']} needs a reference answer; load the benchmark's file")
+    return needed
+
+
+def _prompt(prompts: Mapping[str, Row], kind: str, reference: Sequence[str] | None, turn: int) -> Row:
+    plain_name = "single-v1" if kind == "single" else "pair-v2"
+    name = (f"{kind}-math-v1" if reference else plain_name) + ("-multi-turn" if turn == 2 else "")
+    if name not in prompts:
+        raise KyaraError(f"the judge prompts have no {name}; give the benchmark's own file")
+    return prompts[name]
+
+
+def messages_for(
+    prompts: Mapping[str, Row],
+    turns: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    turn: int,
+    reference: Sequence[str] | None = None,
+) -> list[Message]:
+    """Judge messages for one answer (`answers` holds one model's two turns) or a pair (two models', A first)."""
+    kind = "single" if len(answers) == 1 else "pair"
+    prompt = _prompt(prompts, kind, reference, turn)
+    fields = {"question": turns[0]} | {f"question_{i}": text for i, text in enumerate(turns, 1)}
+    fields |= {f"ref_answer_{i}": text for i, text in enumerate(reference or (), 1)}
+    for mark, said in zip(("",) if kind == "single" else ("_a", "_b"), answers, strict=True):
+        fields[f"answer{mark}"] = said[0]
+        fields |= {f"answer{mark}_{i}": text for i, text in enumerate(said, 1)}
+    content = fill(prompt["template"], fields)
+    return [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": content}]
+
+
+def _plan(
+    questions: Sequence[Row],
+    answers: Sequence[Mapping[Any, Sequence[str]]],
+    references: Mapping[Any, list[str]],
+    by: str,
+) -> list[tuple[Row, int, list[str] | None]]:
+    """(question, turn, reference) for both turns of every question that all models answered."""
+    plan = []
+    for question in questions:
+        key = question["question_id"]
+        if all(key in said for said in answers):
+            reference = references[key] if needs_reference(question, references, by) else None
+            plan += [(question, turn, reference) for turn in (1, 2)]
+    return plan
+
+
+def judge_single(
+    client: Client,
+    questions: Sequence[Row],
+    answers: Mapping[Any, Sequence[str]],
+    prompts: Mapping[str, Row],
+    references: Mapping[Any, list[str]] | None = None,
+    model: str = "",
+    by: str = "category",
+) -> list[Row]:
+    """Rate both turns of every answered question; `answers` is {question_id: [turn 1, turn 2]}.
+
+    Rows {model, question_id, category, turn, score (None = unscored), judgment, error, call_ids}.
+    """
+    plan = _plan(questions, [answers], references or {}, by)
+    requests = [
+        Request(messages_for(prompts, q["turns"], [answers[q["question_id"]]], turn, reference), JUDGE_TOKENS)
+        for q, turn, reference in plan
+    ]
+    verdicts = judge_answers(client, requests, lambda response: parse_score(response.text), label=f"MT-Bench {model}")
+    return [
+        {"model": model} | _about(q, turn) | {"score": verdict.value} | _said(verdict)
+        for (q, turn, _), verdict in zip(plan, verdicts, strict=True)
+    ]
+
+
+def judge_pairs(
+    client: Client,
+    questions: Sequence[Row],
+    answers: Mapping[str, Mapping[Any, Sequence[str]]],
+    prompts: Mapping[str, Row],
+    references: Mapping[Any, list[str]] | None = None,
+    by: str = "category",
+) -> list[Row]:
+    """Compare two models, `answers` = {model: {question_id: turns}}, in two games with swapped places each.
+
+    Rows {question_id, category, turn, model_1, model_2, g1_winner, g2_winner, winner, call_ids}; see `pair_winner`.
+    """
+    (model_1, one), (model_2, two) = answers.items()
+    plan = _plan(questions, [one, two], references or {}, by)
+    requests = [
+        Request(messages_for(prompts, q["turns"], [a[q["question_id"]], b[q["question_id"]]], turn, ref), JUDGE_TOKENS)
+        for q, turn, ref in plan
+        for a, b in ((one, two), (two, one))
+    ]
+    verdicts = judge_answers(client, requests, lambda response: parse_winner(response.text), label="MT-Bench pairs")
+    rows = []
+    for (q, turn, _), first, second in zip(plan, verdicts[::2], verdicts[1::2], strict=True):
+        games = {"g1_winner": game_winner(first.value, 1), "g2_winner": game_winner(second.value, 2)}
+        row = _about(q, turn) | {"model_1": model_1, "model_2": model_2} | games
+        rows.append(row | {"winner": pair_winner(*games.values()), "call_ids": [*first.call_ids, *second.call_ids]})
+    return rows
+
+
+def _about(question: Row, turn: int) -> Row:
+    return {"question_id": question["question_id"], "category": question.get("category", ""), "turn": turn}
+
+
+def _said(verdict: Verdict) -> Row:
+    return {"judgment": verdict.text, "error": verdict.error, "call_ids": list(verdict.call_ids)}
+
+
+def game_winner(verdict: str | None, game: int) -> str | None:
+    """Name the winner of game 1 (model_1 shown as A) or game 2 (swapped): model_1, model_2, tie; None unscored."""
+    winners = {"A": "model_1", "B": "model_2"} if game == 1 else {"A": "model_2", "B": "model_1"}
+    return None if verdict is None else winners.get(verdict, "tie")
+
+
+def pair_winner(first: str | None, second: str | None) -> str | None:
+    """Winner over both games: one that flips with the places is a tie; None when either is unscored or "error"."""
+    if {first, second} & {None, "error"}:
+        return None
+    return first if first == second else "tie"
+
+
+def summarise_single(rows: Sequence[Row], seed: int = 0) -> list[Row]:
+    """Per model of rows {model, question_id, turn, score}: mean over all scored turns, 1–10, with its 95 % interval.
+
+    {model, mean, low, high, turn_1, turn_2, n, unscored, duplicates}: the interval resamples questions, whose turns
+    belong together. As in FastChat every row counts; `duplicates` says how many judge a turn again.
+    """
+    found = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        scores = [math.nan if row["score"] is None else float(row["score"]) for row in mine]
+        mean, low, high = bootstrap_mean(scores, [row["question_id"] for row in mine], seed=seed)
+        unscored = sum(math.isnan(score) for score in scores)
+        turns = {
+            f"turn_{turn}": bootstrap_mean(
+                [s for s, row in zip(scores, mine, strict=True) if row["turn"] == turn], n=1
+            )[0]
+            for turn in (1, 2)
+        }
+        counts = {"n": len(mine) - unscored, "unscored": unscored}
+        counts["duplicates"] = len(mine) - len({(row["question_id"], row["turn"]) for row in mine})
+        found.append({"model": model, "mean": mean, "low": low, "high": high} | turns | counts)
+    return found
+
+
+def summarise_pairs(rows: Sequence[Row], seed: int = 0) -> list[Row]:
+    """Per pair of models: wins, ties, losses of model_1, its adjusted win rate (ties half) with a 95 % interval.
+
+    `flipped` counts verdicts that followed the place, `first` the share of those that preferred the first place.
+    """
+    found = []
+    for pair in dict.fromkeys((row["model_1"], row["model_2"]) for row in rows):
+        mine = [row for row in rows if (row["model_1"], row["model_2"]) == pair]
+        winners = [pair_winner(row["g1_winner"], row["g2_winner"]) for row in mine]
+        points = [{"model_1": 1.0, "tie": 0.5, "model_2": 0.0}.get(winner, math.nan) for winner in winners]
+        rate, low, high = bootstrap_mean(points, [row["question_id"] for row in mine], seed=seed)
+        games = [(row["g1_winner"], row["g2_winner"]) for row in mine]
+        first, second = games.count(("model_1", "model_2")), games.count(("model_2", "model_1"))
+        counts = {"wins": winners.count("model_1"), "ties": winners.count("tie"), "losses": winners.count("model_2")}
+        counts |= {"n": len(mine) - winners.count(None), "unscored": winners.count(None), "flipped": first + second}
+        counts["first"] = first / (first + second) if first + second else math.nan
+        found.append({"model_1": pair[0], "model_2": pair[1], "win_rate": rate, "low": low, "high": high} | counts)
+    return found
+
+
+def check(folder: Path) -> Iterator[Figure]:
+    """Stored scores and winners of every judgment file under folder/mt_bench against those read from the texts."""
+    yield from check_files((Path(folder) / "mt_bench", _check_file))
+
+
+def _check_file(name: str, rows: list[Row]) -> list[Figure]:
+    if "g1_judgment" in rows[0]:
+        return _check_pairs(name, rows)
+    return _check_single(name, rows) if {"judgment", "score"} <= rows[0].keys() else []
+
+
+def _check_single(name: str, rows: list[Row]) -> list[Figure]:
+    stored = [None if row["score"] in (None, -1) else float(row["score"]) for row in rows]
+    parsed = [row | {"score": parse_score(row["judgment"])} for row in rows]
+    wrong = sum(score != row["score"] for score, row in zip(stored, parsed, strict=True))
+    figures = [Figure(f"mt_bench/{name} scores read differently", 0, wrong, 0, f"of {len(rows)}")]
+    for found in summarise_single(parsed):
+        scores = [s for s, row in zip(stored, rows, strict=True) if row["model"] == found["model"] and s is not None]
+        mean = sum(scores) / len(scores) if scores else math.nan
+        note = f"{found['unscored']} unscored left out, {found['duplicates']} judged again"
+        figures.append(Figure(f"mt_bench/{found['model']} mean", mean, found["mean"], 1e-9, "1-10", note))
+    return figures
+
+
+def _check_pairs(name: str, rows: list[Row]) -> list[Figure]:
+    figures = []
+    for game in (1, 2):
+        read = [game_winner(parse_winner(row[f"g{game}_judgment"]), game) or "error" for row in rows]
+        wrong = sum(winner != row[f"g{game}_winner"] for winner, row in zip(read, rows, strict=True))
+        figures.append(Figure(f"mt_bench/{name} g{game}_winner read differently", 0, wrong, 0, f"of {len(rows)}"))
+    return figures

@@ -1,0 +1,1 @@
+"""The bundled miniature questions, which every run can afford; never shown as benchmark scores."""

@@ -1,0 +1,1 @@
+"""From documents to passages: layout, packing to a token budget, exact and near duplicates."""

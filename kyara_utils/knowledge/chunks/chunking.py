@@ -1,0 +1,139 @@
+"""Cut documents into passages that fit an embedder and can be cited by id.
+
+Structure comes first: a chunk never crosses a heading, except to take in a fragment too small to stand alone.
+Within a section sentences are packed up to a token budget; code blocks and tables stay whole where they fit.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any
+
+from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.chunks.compact_table import CompactTable
+from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
+from kyara_utils.knowledge.chunks.packing import MIN_CHARACTERS, pack
+from kyara_utils.knowledge.readers.documents import STEP, Document
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import content_id, reject
+from kyara_utils.text.normalise import count_scripts, language
+
+KEY_BITS = (1 << 64) - 1
+BATCH = 1 << 17  # characters of documents that are cut together
+Item = Document | dict[str, Any]
+
+
+def chunk_document(
+    doc: Document, count_tokens: Callable[[str], int], max_tokens: int = 192, overlap: int = 0
+) -> list[Chunk]:
+    """Cut one document; every chunk's text has at most `max_tokens` tokens by `count_tokens`.
+
+    `overlap` repeats up to that many tokens (estimated), in whole sentences, from the chunk before in the same
+    section. Without it the chunks' texts, joined, are the document less headings and blank space; only a code
+    block or table that alone exceeds the budget is cut, between lines, with its fences or head row repeated.
+    """
+    return next(iter(_cut([doc], count_tokens, max_tokens, overlap)))
+
+
+def _cut(
+    docs: Sequence[Document], count_tokens: Callable[[str], int], max_tokens: int, overlap: int
+) -> Iterator[list[Chunk]]:
+    """Yield the chunks of each document; together they cost much less than one by one."""
+    _check_budget(count_tokens, max_tokens, overlap)
+    packed = pack([doc.text for doc in docs], count_tokens, max_tokens, overlap)
+    counts = iter(count_scripts([text for pieces in packed for _, text, _ in pieces]).tolist())
+    for doc, pieces in zip(docs, packed, strict=True):
+        own = list(islice(counts, len(pieces)))
+        whole, _ = language([sum(column) for column in zip(*own, strict=True)] or [0] * 6)
+        default = whole if whole.startswith("zh") else "zh-Hant"
+        yield [
+            Chunk(
+                content_id(doc.title, *piece[:2]), doc.id, doc.title, *piece[:2], at, piece[2], *language(row, default)
+            )
+            for at, (piece, row) in enumerate(zip(pieces, own, strict=True))
+        ]
+
+
+def _check_budget(count_tokens: Callable[[str], int], max_tokens: int, overlap: int) -> None:
+    own = count_tokens("")
+    if max_tokens < max(16, 2 * own) or not 0 <= overlap < max_tokens:
+        raise KyaraError(
+            f"max_tokens {max_tokens} and overlap {overlap} do not fit; "
+            f"choose max_tokens of at least {max(16, 2 * own)} and a smaller overlap"
+        )
+
+
+def iter_chunks(
+    items: Iterable[Item], count_tokens: Callable[[str], int], max_tokens: int = 192, overlap: int = 0
+) -> Iterator[Chunk | dict[str, Any]]:
+    """Yield the chunks of what `read_corpus` yields, and reject rows, the reader's included, one document at a time.
+
+    Rejected are exact duplicates of an earlier chunk's text (rule `duplicate`, detail = id of that chunk) and
+    fragments that fit no neighbour, or documents of nothing but headings (rule `too_short`). Memory beside the
+    document in hand: 40 bytes a chunk. When two different chunks share the first 32 bits of their hash (once in
+    100,000 chunks), the later one is hashed again with a salt, so every id is unique and a rerun gives the same.
+    """
+    texts, ids = CompactTable(), CompactTable()
+    for batch in _batches(items):
+        cut = _cut([item for item in batch if isinstance(item, Document)], count_tokens, max_tokens, overlap)
+        for item in batch:
+            if isinstance(item, dict):
+                yield item
+                continue
+            chunks = next(cut)
+            if not chunks:
+                yield reject(STEP, "too_short", asdict(item), "no text under its headings")
+            for chunk in chunks:
+                yield _admitted(chunk, texts, ids)
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Group items to at least `BATCH` characters of text."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item.text) if isinstance(item, Document) else 100
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _admitted(chunk: Chunk, texts: CompactTable, ids: CompactTable) -> Chunk | dict[str, Any]:
+    """The chunk under an id of its own, or its reject row."""
+    if len(chunk.text) < MIN_CHARACTERS:
+        return reject(STEP, "too_short", asdict(chunk), f"{len(chunk.text)} characters")
+    key, number, salt = hash(chunk.text) & KEY_BITS | 1, int(chunk.id[3:], 16), 0
+    if (witness := texts.add(key, number)) is not None:
+        return reject(STEP, "duplicate", asdict(chunk), f"id_{witness:08x}")
+    while ids.add(number + 1) is not None:
+        salt += 1
+        name = content_id(chunk.title, chunk.heading, chunk.text, str(salt))
+        number = int(name[3:], 16)
+    if not salt:
+        return chunk
+    texts.set(key, number)
+    return replace(chunk, id=name)
+
+
+def chunk_corpus(
+    items: Iterable[Item],
+    count_tokens: Callable[[str], int],
+    max_tokens: int = 192,
+    overlap: int = 0,
+    near_duplicate: float = 0.9,
+) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """Cut what `read_corpus` yields and hold it; return (chunks, rejects), those of `iter_chunks`.
+
+    Chunks whose character 5-grams reach Jaccard similarity `near_duplicate` with an earlier chunk's are rejected
+    as well (rule `near_duplicate`, with witness), unless their numbers differ; 0 turns that off.
+    """
+    chunks, rejects = [], []
+    for item in iter_chunks(items, count_tokens, max_tokens, overlap):
+        (rejects if isinstance(item, dict) else chunks).append(item)
+    if near_duplicate:
+        chunks, repeated = drop_near_duplicates(chunks, near_duplicate)
+        rejects += repeated
+    return chunks, rejects

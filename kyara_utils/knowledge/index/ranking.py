@@ -1,0 +1,180 @@
+"""What every index shares: hybrid search, dense and BM25 fused by rank, and updates by content.
+
+Fusion is done here and not in the engine, so that both engines rank alike and ties break by id.
+Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion" (SIGIR 2009), with their constant 60.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.embedders import Embedder
+from kyara_utils.knowledge.index import lexical
+from kyara_utils.knowledge.index.edge import Scored, Where
+from kyara_utils.knowledge.index.records import FILTERS, Paths, Record, check, chunk_name, records
+from kyara_utils.runs.errors import KyaraError
+
+RRF_K = 60
+DEPTH = 4  # candidates of each retriever for one fused hit
+MAX_TIED = 1024  # candidates after which a tie is left as the engine cut it
+GROUP = 1000  # documents in one deletion
+Mode = Literal["hybrid", "dense", "bm25"]
+Query = tuple[str, Any]  # ("dense", [dim]) or ("bm25", (indices, values))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A found chunk; `score` is a cosine, a BM25 score or a fused rank score, by the mode of the search."""
+
+    chunk_id: str
+    score: float
+    title: str
+    text: str
+    doc_id: str
+
+
+class Index(ABC):
+    """What every engine shares: search, and updates that leave each chunk in the index once."""
+
+    embedder: Embedder
+    average: float  # BM25's mean length, of the chunks it was built from; updates keep it
+
+    def search(
+        self,
+        text: str,
+        k: int = 5,
+        mode: Mode = "hybrid",
+        where: Where | None = None,
+        vector: np.ndarray | None = None,
+    ) -> list[Hit]:
+        """Return the `k` best chunks for a question, best first.
+
+        `where` narrows by payload, {"lang" | "topic" | "doc_id" | "path": value or values}; `vector` is the
+        question's, [dim], where it is known already. Raises `KyaraError` on an unknown mode or field.
+        """
+        if mode not in ("hybrid", "dense", "bm25"):
+            raise KyaraError(f"unknown search mode {mode!r}; use hybrid, dense or bm25")
+        if unknown := set(where or {}) - set(FILTERS):
+            raise KyaraError(f"cannot filter by {', '.join(sorted(unknown))}; use {', '.join(FILTERS)}")
+        if k < 1 or not text.strip():
+            return []
+        queries = list(self._queries(text, mode, vector))
+        depth = k * DEPTH if mode == "hybrid" else k
+        rankings = settled(lambda chosen, n: self._rank(chosen, n, where or {}), queries, depth)
+        ranked = (fuse(rankings) if mode == "hybrid" else [hit for ranking in rankings for hit in ranking])[:k]
+        found = self._payloads([point for _, point in ranked]) if ranked else {}
+        return [_hit(score, point, found[point]) for score, point in ranked]
+
+    def _queries(self, text: str, mode: Mode, vector: np.ndarray | None) -> Iterator[Query]:
+        if mode != "bm25":
+            dense = self.embedder.queries([text])[0] if vector is None else vector
+            yield "dense", np.asarray(dense, dtype=np.float32).tolist()
+        if mode != "dense":
+            sparse = lexical.query_vector(text)
+            if sparse[0]:
+                yield "bm25", sparse
+
+    def upsert(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Paths | None = None) -> None:
+        """Add chunks, or replace those with the same id; `paths` maps document ids to paths, for `topic` and `path`.
+
+        Killed at any moment, the index stays whole and running it again completes it.
+        """
+        check(chunks, vectors, self.embedder)
+        self._write(records(chunks, vectors, self.average, paths or {}))
+
+    def update_documents(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Paths | None = None) -> int:
+        """Upsert the chunks of whole documents and remove the chunks that those documents no longer have.
+
+        With `paths`, a document is known by its path, since its id changes with its content; without, by its id.
+        The new chunks come first, so that no reader misses both. Returns the number of chunks removed.
+        """
+        keep = check(chunks, vectors, self.embedder)
+        self.upsert(chunks, vectors, paths)
+        field = "path" if paths else "doc_id"
+        names = paths.values() if paths else (chunk.doc_id for chunk in chunks)
+        return self._delete_all(field, names, keep)
+
+    def remove(self, doc_ids: Iterable[str]) -> int:
+        """Remove all chunks of these documents; return their number."""
+        return self._delete_all("doc_id", doc_ids, [])
+
+    def _delete_all(self, field: str, names: Iterable[str], keep: Sequence[int]) -> int:
+        ordered = sorted(set(names))
+        groups = [ordered[start : start + GROUP] for start in range(0, len(ordered), GROUP)]
+        return sum(self._delete({field: group}, keep) for group in groups)
+
+    @abstractmethod
+    def _rank(self, queries: Sequence[Query], limit: int, where: Where) -> list[Scored]: ...
+
+    @abstractmethod
+    def _payloads(self, ids: Sequence[int]) -> dict[int, dict[str, str]]: ...
+
+    @abstractmethod
+    def _write(self, batches: Iterator[list[Record]]) -> None: ...
+
+    @abstractmethod
+    def _delete(self, where: Where, keep: Sequence[int]) -> int: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _hit(score: float, point: int, payload: dict[str, str]) -> Hit:
+    return Hit(chunk_name(point), score, payload["title"], payload["text"], payload["doc_id"])
+
+
+def settled(rank: Callable[[list[Query], int], list[Scored]], queries: Sequence[Query], limit: int) -> list[Scored]:
+    """Rank until each cut falls between two scores: engines cut a tie at random, a rerun would differ."""
+    found: list[Scored] = [[] for _ in queries]
+    unsettled, wanted = list(range(len(queries))), limit + 1
+    while unsettled:
+        answers = rank([queries[i] for i in unsettled], wanted)
+        for i, answer in zip(unsettled, answers, strict=True):
+            found[i] = by_score(answer)
+        unsettled = [i for i in unsettled if wanted <= MAX_TIED and _tied(found[i], limit, wanted)]
+        wanted *= 2
+    return [ranking[:limit] for ranking in found]
+
+
+def _tied(ranking: Scored, limit: int, wanted: int) -> bool:
+    return len(ranking) == wanted and ranking[-1][0] >= ranking[limit - 1][0]
+
+
+def by_score(answer: Scored) -> Scored:
+    """Order by score to five digits, ties by id: the engine adds float32 in an order that varies."""
+    return sorted(((float(f"{score:.5g}"), point) for score, point in answer), key=_best_first)
+
+
+def fuse(rankings: Sequence[Scored]) -> Scored:
+    """Sum 1 / (60 + rank) over the rankings; equal sums are ordered by id."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, (_, point) in enumerate(ranking, 1):
+            scores[point] = scores.get(point, 0.0) + 1 / (RRF_K + rank)
+    return sorted(((score, point) for point, score in scores.items()), key=_best_first)
+
+
+def _best_first(scored: tuple[float, int]) -> tuple[float, int]:
+    return -scored[0], scored[1]
+
+
+def check_embedder(where: str, facts: dict[str, Any], embedder: Embedder) -> None:
+    """Raise `KyaraError` unless the index was built with this embedder."""
+    if (facts["embedder"], facts["dim"]) != (embedder.name, embedder.dim):
+        raise KyaraError(
+            f"{where} was built with {facts['embedder']} ({facts['dim']} dimensions), not with "
+            f"{embedder.name} ({embedder.dim}); open it with that embedder or build it again"
+        )

@@ -1,0 +1,1 @@
+"""From files, dumps and Hub datasets to documents of bounded size, or reject rows that say why not."""

@@ -1,0 +1,87 @@
+"""What every reader yields: documents of bounded size, or reject rows that say why not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kyara_utils.runs.tables import content_id, reject
+from kyara_utils.text.normalise import to_reading
+
+STEP = "01_corpus_indexing"
+MIN_CHARACTERS = 40
+PART = 2_000_000  # characters; a longer text becomes several documents, so that memory stays bounded
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document; `id` is a content id of title and text, `path` is relative to the source folder."""
+
+    id: str
+    title: str
+    text: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read: the field that holds the text of a row, and the OpenCC table for reading text ("" for none)."""
+
+    text_field: str = "text"
+    convert: str = ""
+
+
+class Refused(Exception):
+    """A file or row that gives no document; args are the rule and the detail of its reject row."""
+
+
+def refuse(name: str, why: Refused) -> dict[str, Any]:
+    """The reject row of the file or row `name`."""
+    rule, detail = why.args
+    return reject(STEP, rule, {"id": content_id(name, prefix="doc_"), "path": name}, detail)
+
+
+def documents(title: str, text: str, name: str, reading: Reading) -> Iterator[Document]:
+    """Yield the document, or its parts `name#part2` … where it is longer than `PART`. Raises `Refused`."""
+    text = text.strip()
+    if len(text) < MIN_CHARACTERS:
+        raise Refused("too_short", f"{len(text)} characters, at least {MIN_CHARACTERS} are needed")
+    if not (_encodable(title) and _encodable(text)):
+        raise Refused("encoding", "the text holds bytes that are not in the encoding of the file")
+    title = to_reading(title.strip(), reading.convert)
+    for number, part in enumerate(_parts(text), 1):
+        part = to_reading(part, reading.convert)
+        path = name if number == 1 else f"{name}#part{number}"
+        yield Document(content_id(title, part, prefix="doc_"), title, part, path)
+
+
+def row_documents(row: Any, fallback: str, name: str, reading: Reading) -> Iterator[Document | dict[str, Any]]:
+    """Yield the documents of one row of a table, or its reject row."""
+    try:
+        if not isinstance(row, dict) or not isinstance(row.get(reading.text_field), str):
+            raise Refused("extraction_failed", f'the row has no text in the field "{reading.text_field}"')
+        yield from documents(str(row.get("title") or "").strip() or fallback, row[reading.text_field], name, reading)
+    except Refused as why:
+        yield refuse(name, why)
+
+
+def _encodable(text: str) -> bool:
+    """A lone surrogate stands for a byte that could not be decoded (PEP 383)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def last_break(text: str) -> int:
+    """Position after the last line break or sentence end in the second half of the first `PART` characters."""
+    marks = (max(text.rfind(mark, PART // 2, PART) for mark in group) for group in ("\n", "。！？", ". "))
+    return next((mark + 1 for mark in marks if mark >= 0), min(PART, len(text)))
+
+
+def _parts(text: str) -> Iterator[str]:
+    while len(text) > PART:
+        cut = last_break(text)
+        yield text[:cut]
+        text = text[cut:]
+    yield text

@@ -1,0 +1,193 @@
+"""Cut the model's vocabulary down to what a run needs.
+
+168 of the embedded Gemma's 268 million parameters are the embeddings of 262,144 tokens. Keeping the 20,480
+that the run's texts use makes training on a CPU about four times and decoding about twice as fast, and it is
+exact: the texts get the same tokens, and the logits of the kept tokens do not change. Text from elsewhere
+falls back to smaller pieces or bytes, never to `<unk>`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kyara_utils.models.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
+from kyara_utils.models.gguf_tokenizer import BYTE, NORMAL, SPACE, Pieces, pieces_of, tokenizer_of
+from kyara_utils.models.packages import gemma_gguf, read_json, replace_text, sha256_of
+from kyara_utils.runs.env import cache_dir
+from kyara_utils.runs.errors import KyaraError
+
+VERSION = 1  # part of the cache key: raise it when the trimmed file would differ
+EMBEDDING = "token_embd.weight"
+TEMPLATE = "tokenizer.chat_template"
+PER_TOKEN = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
+ALWAYS = ("user", "model", "assistant", "system", "\n")  # of the chat template
+RESERVED = re.compile(r"<unused\d+>|\[PAD\d+\]")  # the second: rows of a table that no token uses
+SCRIPTS = ("zh-Hant", "zh")
+HAN = re.compile("[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+ALLOWED = re.compile(
+    "[ -\u024f\u0370-\u03ff\u1e00-\u1eff\u2000-\u2bff"  # Latin, Greek, punctuation, arrows, mathematics
+    "\u3000-\u312f\u31a0-\u31bf\u31f0-\u33ff\ufe10-\ufe4f\uff01-\uffef"  # CJK punctuation, kana, bopomofo
+    "\U0001d400-\U0001d7ff\U0001f300-\U0001faff"  # mathematical letters, emoji
+    + HAN.pattern[1:]
+)
+
+
+class Script:
+    """Which characters and pieces a vocabulary may be filled with.
+
+    `zh` allows every Han character. `zh-Hant` refuses a character as Simplified-only when OpenCC's s2t and
+    s2tw both change it, t2s leaves it, no given text uses it, and OpenCC leaves it in place in no piece of
+    the vocabulary (里 stays in 公里, 后 in 皇后: both are allowed). It also refuses a piece that s2t and s2tw
+    both change as a whole (以后, 面包), 臺 and 台 counting as one. Kana, Latin, punctuation are not touched.
+    """
+
+    def __init__(self, script: str, pieces: Pieces, texts: Iterable[str]) -> None:
+        if script not in SCRIPTS:
+            raise KyaraError(f"unknown script {script!r}; use one of {', '.join(SCRIPTS)}")
+        self.pieces, self.traditional = list(pieces.ranked), script == "zh-Hant"
+        self.used = set().union(*map(set, texts))
+
+    def allows(self, piece: str) -> bool:
+        """Say whether a piece may be filled in."""
+        body = piece.replace(SPACE, "")
+        if not all(map(ALLOWED.fullmatch, body)):
+            return False
+        return not self.traditional or (piece not in self.simplified and self.characters.isdisjoint(body))
+
+    @cached_property
+    def changed(self) -> dict[str, tuple[str, str]]:
+        """Pieces with Han characters that both s2t and s2tw change, with what each makes of them."""
+        han = [piece for piece in self.pieces if HAN.search(piece)]
+        rows = zip(han, _convert("s2t", han), _convert("s2tw", han), strict=True)
+        return {piece: (general, taiwan) for piece, general, taiwan in rows if piece not in (general, taiwan)}
+
+    @cached_property
+    def simplified(self) -> set[str]:
+        """Pieces of several characters that are written with Simplified characters."""
+        several = {piece: both for piece, both in self.changed.items() if len(piece) > 1}
+        return {p for p, both in several.items() if p not in [text.replace("臺", "台") for text in both]}
+
+    @cached_property
+    def characters(self) -> set[str]:
+        """Single characters that only Simplified text uses."""
+        single = sorted(piece for piece in self.changed if len(piece) == 1)
+        suspects = {c for c, back in zip(single, _convert("t2s", single), strict=True) if c == back}
+        han = [piece for piece in self.pieces if len(piece) > 1 and not suspects.isdisjoint(piece)]
+        same_length = [p for p in zip(han, _convert("s2t", han), strict=True) if len(p[0]) == len(p[1])]
+        stays = {a for old, new in same_length for a, b in zip(old, new, strict=True) if a == b}
+        return suspects - stays - self.used
+
+
+def _convert(config: str, texts: list[str]) -> list[str]:
+    import opencc
+
+    return opencc.OpenCC(config).convert("\n".join(texts)).split("\n") if texts else []
+
+
+def kept_ids(gguf: Path, texts: Iterable[str], size: int = 20480, script: str = "zh-Hant") -> list[int]:
+    """Choose `size` token ids of a GGUF, ascending, that tokenise `texts` exactly as its whole vocabulary does.
+
+    Raises `KyaraError` when the texts alone need more than `size`; see `choose_ids`.
+    """
+    return choose_ids(pieces_of(gguf), tokenizer_of(gguf), texts, size, script)
+
+
+def choose_ids(pieces: Pieces, tokenizer, texts: Iterable[str], size: int, script: str) -> list[int]:
+    """Choose `size` ids of a vocabulary and its `tokenizers.Tokenizer`.
+
+    Kept first: bytes, special and user-defined tokens without the reserved `<unusedN>`, the tokens of the
+    texts and of the chat template, all pieces on their merge paths, and allowed single characters. The rest is
+    filled by id, which is by frequency, with allowed pieces that can still be merged.
+    """
+    texts = sorted(set(texts))
+    allowed = Script(script, pieces, texts)
+    kept = _must_keep(pieces, _used(tokenizer, texts))
+    if len(kept) > size:
+        raise KyaraError(f"the texts need {len(kept)} tokens, size is {size}; raise size or give fewer texts")
+    order = sorted(range(len(pieces.texts)), key=lambda i: (len(pieces.texts[i]) > 1, i))
+    for number in order:
+        if len(kept) == size:
+            break
+        piece = pieces.texts[number]
+        if pieces.kinds[number] == NORMAL and number not in kept and allowed.allows(piece):
+            _keep_if_reachable(pieces, piece, kept)
+    return sorted(kept)
+
+
+def _used(tokenizer, texts: list[str]) -> set[int]:
+    encoded = tokenizer.encode_batch_fast([*texts, *ALWAYS], add_special_tokens=False)
+    return {number for row in encoded for number in row.ids}
+
+
+def _must_keep(pieces: Pieces, used: set[int]) -> set[int]:
+    rows = enumerate(zip(pieces.texts, pieces.kinds, strict=True))
+    kept = {i for i, (text, kind) in rows if kind != NORMAL and not RESERVED.fullmatch(text)}
+    kept |= used | {i for i, kind in enumerate(pieces.kinds) if kind == BYTE} | set(pieces.special.values())
+    for number in used:
+        if pieces.kinds[number] == NORMAL:
+            piece = pieces.texts[number]
+            path = (*piece, *pieces.merge_path(piece))
+            kept.update(pieces.ids[part] for part in path if part in pieces.ids)
+    return kept
+
+
+def _keep_if_reachable(pieces: Pieces, piece: str, kept: set[int]) -> None:
+    """Add a piece whose merge path ends in itself and is kept already, so that no filler drags others in."""
+    path = pieces.merge_path(piece)
+    parts = (*piece, *path[:-1])
+    if len(piece) == 1 or (path[-1:] == [piece] and all(pieces.ids.get(part) in kept for part in parts)):
+        kept.add(pieces.ids[piece])
+
+
+def trim_gguf(source: Path, ids: list[int], target: Path, chat_template: str | None = None) -> Path:
+    """Write `target` with only the tokens `ids` (ascending); new id = position in `ids`.
+
+    Embedding rows keep their quantised bytes, so nothing is requantised. Every `*_token_id` is remapped, the
+    rest is copied; `chat_template` (Jinja) is added when given. Raises `KyaraError` for ids that are not
+    ascending, not in the file, or lack a special token the file names.
+    """
+    gguf = read_gguf(source)
+    total = len(gguf.need(PER_TOKEN[0]))
+    if list(ids) != sorted(set(ids)) or not ids or ids[0] < 0 or ids[-1] >= total:
+        raise KyaraError(f"token ids must be ascending, distinct and below {total}; make them with kept_ids")
+    fields = _remap(gguf, ids)
+    if chat_template is not None:
+        fields[TEMPLATE] = Field(8, chat_template)
+    return write_gguf(target, fields, [_slice(tensor, ids) for tensor in gguf.tensors])
+
+
+def _remap(gguf: Gguf, ids: list[int]) -> dict[str, Field]:
+    place, fields = {old: new for new, old in enumerate(ids)}, {}
+    for key, field in gguf.fields.items():
+        value = field.value
+        if key in PER_TOKEN:
+            value = [value[number] for number in ids]
+        elif key.startswith("tokenizer.ggml.") and key.endswith("_token_id"):
+            if value not in place:
+                raise KyaraError(f"{key} = {value} is not among the kept ids; make them with kept_ids")
+            value = place[value]
+        fields[key] = Field(field.kind, value, field.item)
+    return fields
+
+
+def _slice(tensor: Tensor, ids: list[int]) -> Tensor:
+    per_token = tensor.name in (EMBEDDING, "output.weight")
+    return Tensor(tensor.name, tensor.kind, tensor.rows[np.asarray(ids)]) if per_token else tensor
+
+
+def trimmed_gemma(ids: list[int]) -> Path:
+    """Return the embedded Gemma with only the tokens `ids`, made once and kept in the cache folder."""
+    source = gemma_gguf()
+    stamp = json.dumps([VERSION, sha256_of(source), list(ids)])
+    target = cache_dir() / "models" / f"gemma-trimmed-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.gguf"
+    note = target.with_suffix(".json")
+    if target.is_file() and read_json(note).get("sha256") == sha256_of(target):
+        return target
+    trim_gguf(source, ids, target)
+    replace_text(note, json.dumps({"sha256": sha256_of(target), "tokens": len(ids)}))
+    return target

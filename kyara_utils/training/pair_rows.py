@@ -1,0 +1,111 @@
+"""From preference rows to token ids, with every row kept whole or rejected under a named rule.
+
+A pair whose prompt ends in an assistant turn is a Step-DPO row (https://arxiv.org/abs/2406.18629): that turn holds the
+steps so far, chosen and rejected are one next step each, and no end of turn follows, or the model would learn to stop
+after a single step.
+"""
+
+from typing import Any
+
+from kyara_utils.models.chat_templates import TURN_END, check_turns, encode
+from kyara_utils.runs.tables import reject
+from kyara_utils.training.losses import WINS
+
+Row = dict[str, Any]
+STEP = "07_dpo"
+PAIR_RULES = ("bad_turns", "too_long", "same_answers", "no_probability")
+
+
+def prepare_pairs(
+    pairs: list[Row], tokenizer, max_length: int, loss: str = "sigmoid"
+) -> tuple[list[Row], list[Row], dict[str, int]]:
+    """Return (kept, rejects, counts); kept rows fit `max_length` tokens with either answer.
+
+    Counts: rows, kept, one per rule of `PAIR_RULES`, step_rows (kept rows of Step-DPO), tokens (of both answers with
+    their prompts). `no_probability` is checked for `sppo_soft` alone, which needs `chosen_win` and `rejected_win`.
+    """
+    kept, rejects, counts = [], [], dict.fromkeys(("rows", "kept", *PAIR_RULES, "step_rows", "tokens"), 0)
+    for pair in pairs:
+        rule, detail, tokens = _judge(pair, tokenizer, max_length, loss)
+        counts["rows"] += 1
+        counts[rule or "kept"] += 1
+        if rule:
+            rejects.append(reject(STEP, rule, pair, detail))
+            continue
+        counts["step_rows"] += is_step(pair)
+        counts["tokens"] += tokens
+        kept.append(pair)
+    return kept, rejects, counts
+
+
+def _judge(pair: Row, tokenizer, max_length: int, loss: str) -> tuple[str, str, int]:
+    for side in ("chosen", "rejected"):
+        if problem := check_pair_turns(pair, side):
+            return "bad_turns", f"{side}: {problem}", 0
+    if pair["chosen"] == pair["rejected"]:
+        return "same_answers", "chosen and rejected are equal", 0
+    if loss == "sppo_soft" and not all(_is_probability(pair.get(name)) for name in WINS):
+        return "no_probability", f"{' and '.join(WINS)} must be numbers from 0 to 1", 0
+    ids = pair_ids(tokenizer, pair)
+    sizes = [len(ids["prompt_ids"]) + len(ids[f"{side}_ids"]) for side in ("chosen", "rejected")]
+    if max(sizes) > max_length:
+        return "too_long", f"{max(sizes)} tokens > {max_length}", 0
+    return "", "", sum(sizes)
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def is_step(pair: Row) -> bool:
+    """Say whether a pair continues an assistant turn that has begun (Step-DPO)."""
+    return bool(pair["prompt"]) and pair["prompt"][-1].get("role") == "assistant"
+
+
+def check_pair_turns(pair: Row, side: str) -> str:
+    """Return why this side of a pair cannot be trained on, or an empty string."""
+    if not is_step(pair):
+        return check_turns([*pair["prompt"], *pair[side]])
+    if len(pair[side]) != 1 or pair[side][0].get("role") != "assistant":
+        return "a step must be one assistant turn"
+    text = pair[side][0].get("content")
+    return check_turns(pair["prompt"]) or ("" if isinstance(text, str) and text.strip() else "an empty turn")
+
+
+def pair_ids(tokenizer, pair: Row) -> dict[str, list[int]]:
+    """Return prompt_ids, chosen_ids and rejected_ids, the prompt being the longest prefix common to both.
+
+    An answer ends with `<end_of_turn>` and a line break, a step ends with its own last character, and so does a
+    rejected answer that the token limit cut (`rejected_cut`): a turn that did not end must not teach not to end one.
+    """
+    prompt, whole = (_step_ids if is_step(pair) else _answer_ids)(tokenizer, pair)
+    shared = min(_common(prompt, ids) for ids in whole)
+    chosen, rejected = (ids[shared:] for ids in whole)
+    if pair.get("rejected_cut") and not is_step(pair):
+        rejected = _without_end(rejected, tokenizer)
+    return {"prompt_ids": prompt[:shared], "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+def _answer_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
+    prompt = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+    return prompt, [encode(tokenizer, [*pair["prompt"], *pair[side]])[0] for side in ("chosen", "rejected")]
+
+
+def _without_end(ids: list[int], tokenizer) -> list[int]:
+    """Token ids up to the last end of turn, which the template put there."""
+    return ids[: len(ids) - 1 - ids[::-1].index(tokenizer.convert_tokens_to_ids(TURN_END))]
+
+
+def _step_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
+    *before, begun = pair["prompt"]
+    head = tokenizer.apply_chat_template(before, add_generation_prompt=True, tokenize=False) + begun["content"]
+    texts = [head, *(head + pair[side][0]["content"] for side in ("chosen", "rejected"))]
+    prompt, *whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    return prompt, whole
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return min(len(one), len(other))
