@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
     calls.add_argument("--import", default="", dest="source", metavar="FILE", help="add the calls of such a file")
-    commands.add_parser("doctor", help="show what this machine has and what is missing, with the mend")
+    commands.add_parser("doctor", help="show what this machine has and what is missing, with the fix")
     return top
 
 
@@ -85,7 +85,7 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine()
     for finding in findings:
         print(finding)
-    return 1 if any(finding.mend and finding.needed for finding in findings) else 0
+    return 1 if any(finding.fix and finding.needed for finding in findings) else 0
 
 
 COMMANDS = {"run": _run, "status": _status, "calls": _calls, "doctor": _doctor}

@@ -1,4 +1,4 @@
-"""`python -m kyara_utils doctor`: what this machine has, what is missing, and the mend."""
+"""`python -m kyara_utils doctor`: what this machine has, what is missing, and the fix."""
 
 import importlib.util
 import os
@@ -19,16 +19,16 @@ MEMORY_GB = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what, how it stands, and the mend where something is missing. `needed`: the smoke recipe needs it."""
+    """One line: what, how it stands, and the fix where something is missing. `needed`: the smoke recipe needs it."""
 
     name: str
     state: str
-    mend: str = ""
+    fix: str = ""
     needed: bool = True
 
     def __str__(self) -> str:
-        mark = "ok  " if not self.mend else "MISS" if self.needed else "-   "
-        return f"{mark} {self.name:<14} {self.state}" + (f"; {self.mend}" if self.mend else "")
+        mark = "ok  " if not self.fix else "MISS" if self.needed else "-   "
+        return f"{mark} {self.name:<14} {self.state}" + (f"; {self.fix}" if self.fix else "")
 
 
 def examine() -> list[Finding]:
@@ -41,8 +41,8 @@ def _tried(check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except KyaraError as error:
-        state, _, mend = str(error).partition(";")
-        return Finding(check.__name__.strip("_"), state, mend.strip() or "see above")
+        state, _, fix = str(error).partition(";")
+        return Finding(check.__name__.strip("_"), state, fix.strip() or "see above")
 
 
 def _machine() -> Finding:
@@ -61,8 +61,8 @@ def _device() -> Finding:
 def _disk() -> Finding:
     folder = writable(runs_dir(find_root()), "the runs folder")
     free = shutil.disk_usage(folder).free / 2**30
-    mend = "" if free >= DISK_GB else f"free {DISK_GB} GB, or set KYARA_RUNS to a folder elsewhere"
-    return Finding("disk", f"{free:.0f} GB free for {folder}, cache in {cache_dir()}", mend)
+    fix = "" if free >= DISK_GB else f"free {DISK_GB} GB, or set KYARA_RUNS to a folder elsewhere"
+    return Finding("disk", f"{free:.0f} GB free for {folder}, cache in {cache_dir()}", fix)
 
 
 def _packages() -> Finding:
@@ -102,6 +102,6 @@ def _endpoints() -> list[Finding]:
     for model in load_models().values():
         if model.key_env:
             there = bool(os.environ.get(model.key_env))
-            mend = "" if there else f"export {model.key_env}=… to use it"
-            findings.append(Finding(model.name, ", ".join(model.urls), mend, needed=False))
+            fix = "" if there else f"export {model.key_env}=… to use it"
+            findings.append(Finding(model.name, ", ".join(model.urls), fix, needed=False))
     return findings

@@ -158,7 +158,7 @@ def test_questions_are_read_from_every_local_layout(tmp_path, monkeypatch):
 def test_redux_keeps_good_and_mended_questions_only(tmp_path):
     base = {"question": "q", "choices": ["1", "2", "3", "4"], "answer": 0, "correct_answer": None}
     marks = [("ok", None), ("wrong_groundtruth", "C"), ("wrong_groundtruth", "1 or 2"), ("bad_question_clarity", "A")]
-    rows = [base | {"error_type": kind, "correct_answer": mend} for kind, mend in marks]
+    rows = [base | {"error_type": kind, "correct_answer": fix} for kind, fix in marks]
     (tmp_path / "mmlu_redux").mkdir()
     (tmp_path / "mmlu_redux" / "anatomy.json").write_text(json.dumps(rows), encoding="utf-8")
     found = load_benchmark("mmlu_redux", tmp_path).items
@@ -190,6 +190,7 @@ def test_importing_the_backends_loads_no_heavy_package():
     import subprocess
     import sys
 
-    names = "backends, registry, harness, loglikelihood, generating"
-    code = f"import sys; from kyara_utils.evaluation import {names}; sys.exit('torch' in sys.modules)"
+    names = ("registry", "scored.harness", "backends.backend", "backends.loglikelihood", "backends.generating")
+    modules = ", ".join(f"kyara_utils.evaluation.{name}" for name in names)
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(backend.__file__).parents[2]).returncode == 0

@@ -35,8 +35,8 @@ def test_json_benchmarks_run_and_are_scored():
         "mmlu_redux": (redux, {"answer": "B"}),
         "zebra_logic": ({"id": "a", "puzzle": "p", "size": "2*1", "answer": grid}, solved),
     }
-    for name, (item, said) in cases.items():
-        (row,) = run_benchmark(ReplayBackend([{"id": "a", "text": json.dumps(said)}]), name, [item], "dpo")
+    for name, (item, responses) in cases.items():
+        (row,) = run_benchmark(ReplayBackend([{"id": "a", "text": json.dumps(responses)}]), name, [item], "dpo")
         assert (row["outcome"], row["lenient"]) == ("correct", "correct"), name
         (lost,) = run_benchmark(ReplayBackend([]), name, [item], "dpo")
         assert lost["outcome"] == lost["lenient"] == "unscored" and lost["reason"] == "no stored answer"
@@ -45,9 +45,9 @@ def test_json_benchmarks_run_and_are_scored():
 def test_a_corrected_key_that_is_no_option_cannot_be_met_by_one():
     """MMLU-Redux keeps rows whose right letter the question lacks; A to D are then all wrong."""
     item = {"id": "a", "question": "q", "A": "1", "B": "2", "C": "3", "D": "4", "answer": "E"}
-    for said, outcome in (("A", "wrong"), ("E", "correct")):
+    for responses, outcome in (("A", "wrong"), ("E", "correct")):
         (row,) = run_benchmark(
-            ReplayBackend([{"id": "a", "text": f'{{"answer": "{said}"}}'}]), "mmlu_redux", [item], "m"
+            ReplayBackend([{"id": "a", "text": f'{{"answer": "{responses}"}}'}]), "mmlu_redux", [item], "m"
         )
         assert row["outcome"] == outcome
 

@@ -172,7 +172,7 @@ def test_budget_stops_cleanly_and_goes_on_when_raised(tmp_path):
 
 
 def test_bad_format_is_asked_again_with_the_parsers_error(tmp_path):
-    """A model that is told what was wrong mends it; a second silent try just fails again."""
+    """A model that is told what was wrong fixes it; a second silent try just fails again."""
     seen = []
 
     def check(text: str) -> str:
@@ -259,7 +259,7 @@ def test_a_shipped_ledger_replays_without_key_server_or_model(tmp_path, monkeypa
 
 def test_an_embedded_model_is_not_loaded_for_a_replay(tmp_path):
     """Replaying must need neither the model's memory nor the seconds to load it."""
-    model = Model("local", package="gemma", dialect="plain")
+    model = Model("local", package="gemma", dialect="completion")
 
     def never() -> Path:
         raise AssertionError("the model file was asked for")
@@ -274,7 +274,7 @@ def test_an_embedded_model_is_not_loaded_for_a_replay(tmp_path):
 def test_exactly_n_accepted_rows(tmp_path):
     """ "Give me a thousand good rows" must not mean a thousand tries, nor one call too many without a trace."""
     work = lambda some: ([{"id": str(n)} for n in some if n % 3 == 0], [{"id": str(n)} for n in some if n % 3])  # noqa: E731
-    kept, rejects, used = until_accepted(work, range(100), 5, "02", wave=4)
+    kept, rejects, used = until_accepted(work, range(100), 5, "02", batch=4)
     assert [row["id"] for row in kept] == ["0", "3", "6", "9", "12"] and used == 16
     assert len(kept) + len(rejects) == used and [row["rule"] for row in rejects if "rule" in row] == ["surplus"]
     kept, rejects, used = until_accepted(work, range(6), 5, "02")

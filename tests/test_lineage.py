@@ -24,9 +24,9 @@ def chunk(name: str, title: str, text: str) -> dict:
     }  # fmt: skip
 
 
-def conversation(name: str, asked: str, said: str, parents: list[str], calls: list[str], meta: dict | str = "") -> dict:
+def conversation(name: str, asked: str, content: str, parents: list, calls: list, meta: dict | str = "") -> dict:
     return {
-        "id": name, "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}],
+        "id": name, "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": content}],
         "lang": "zh-Hant", "source": "rag", "parents": parents, "call_ids": calls,
         "meta": meta if isinstance(meta, str) else json.dumps(meta, ensure_ascii=False),
     }  # fmt: skip
@@ -63,10 +63,10 @@ def store_calls(path: Path) -> None:
         )
         db.execute("CREATE TABLE failures (key TEXT, model TEXT, request TEXT, error TEXT, PRIMARY KEY (key, error))")
         chat = {"messages": [{"role": "user", "content": "出一題"}], "max_tokens": 48, "temperature": 0.3}
-        said = {"choices": [{"message": {"content": "烏龍茶怎麼泡？"}, "finish_reason": "stop"}]}
+        content = {"choices": [{"message": {"content": "烏龍茶怎麼泡？"}, "finish_reason": "stop"}]}
         judged = {"choices": [{"text": "能", "logprobs": {"top_logprobs": [{"能": -0.25, "否": -1.5}]}}]}
         put = "INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?)"
-        db.execute(put, ("call_1", "gemma-3-270m", json.dumps(chat), json.dumps(said), 120, 9, 0.5, 1767323045.0, 3))
+        db.execute(put, ("call_1", "gemma-3-270m", json.dumps(chat), json.dumps(content), 120, 9, 0.5, 1767323045.0, 3))
         db.execute(put, ("call_2", "gemma-3-270m", '{"prompt": "相關？"}', json.dumps(judged), 80, 1, 0.25, 0, 1))
         db.execute("INSERT INTO failures VALUES ('call_3', 'gemma-3-270m', '{}', 'HTTP 400: context full')")
     db.close()
@@ -143,7 +143,7 @@ def test_a_row_tells_its_document_calls_retrieval_and_fate(recipe):
     passport = lineage("tiny", "conv_111111111111")
     assert [node["id"] for node in passport["nodes"]] == ["conv_111111111111", "id_aaaa0001"]
     text = render_text(passport)
-    for told in (
+    for expected in (
         "烏龍茶是部分發酵的茶。",
         "food/烏龍茶.md",
         "出一題",
@@ -152,7 +152,7 @@ def test_a_row_tells_its_document_calls_retrieval_and_fate(recipe):
         "'能' -0.25",
         "attempts: 3",
     ):
-        assert told in text
+        assert expected in text
     assert "synthesis/question: 1" in section(passport, "Prompt versions")
     retrieved = section(passport, "Retrieved")
     assert "score 0.0328" in retrieved and "relevant true" in retrieved and "alert(1)" in retrieved
@@ -243,7 +243,7 @@ def test_a_unique_beginning_of_an_id_is_enough(recipe):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "content"),
     [
         ("conv_11", ["2 ids", "conv_111111111111", "conv_112222222222", "give more"]),
         ("conv_1199", ["no row conv_1199", "conv_112222222222", "draft_3333"]),
@@ -251,11 +251,11 @@ def test_a_unique_beginning_of_an_id_is_enough(recipe):
         ("a\nb" * 100, ["no row a ba b"]),
     ],
 )
-def test_an_unknown_or_ambiguous_id_is_one_line_with_near_ids(recipe, wanted, said):
+def test_an_unknown_or_ambiguous_id_is_one_line_with_near_ids(recipe, wanted, content):
     """A typing error should cost one more try."""
     with pytest.raises(KyaraError) as error:
         lineage("tiny", wanted)
-    assert all(part in str(error.value) for part in said), str(error.value)
+    assert all(part in str(error.value) for part in content), str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -328,8 +328,8 @@ def test_without_a_store_the_passport_says_so(recipe):
         (recipe / name).unlink(missing_ok=True)
     assert "not at hand" in section(lineage("tiny", "conv_111111111111"), "Model calls")
     (recipe / "calls.sqlite").write_bytes(b"this is no database" * 100)
-    said = section(lineage("tiny", "conv_111111111111"), "Model calls")
-    assert "cannot be read" in said and "call_1" in said
+    content = section(lineage("tiny", "conv_111111111111"), "Model calls")
+    assert "cannot be read" in content and "call_1" in content
 
 
 def test_a_run_that_is_writing_does_not_stop_the_reading(recipe):
@@ -370,7 +370,7 @@ def test_a_parent_in_no_table_is_named(recipe):
 
 
 def test_a_damaged_table_and_a_missing_recipe_are_one_line(recipe):
-    """Both have a mend."""
+    """Both have a fix."""
     with pytest.raises(KyaraError, match="recipe none has no tables.*run none"):
         lineage("none", "x")
     table = recipe / FILTERING / "base.parquet"

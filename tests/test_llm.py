@@ -142,7 +142,7 @@ def test_two_dialects(tmp_path):
         {"role": "assistant", "content": "A1"},
         {"role": "user", "content": "Q2:"},
     ]
-    ask(stub, tmp_path / "s.sqlite", [Request(messages)], dialect="plain")
+    ask(stub, tmp_path / "s.sqlite", [Request(messages)], dialect="completion")
     ask(stub, tmp_path / "s.sqlite", [Request(messages)])
     assert stub.bodies[0]["prompt"] == "S\n\nQ1:A1\n\nQ2:" == plain_text(messages)
     assert stub.bodies[1]["messages"] == messages
@@ -211,7 +211,7 @@ def test_models_by_name():
 
 
 def test_bad_model_files_and_ports(tmp_path):
-    """llama.cpp says only `failed to init`; the user needs the file or the port, and the mend."""
+    """llama.cpp says only `failed to init`; the user needs the file or the port, and the fix."""
     with pytest.raises(KyaraError, match="no model file"):
         EmbeddedServer(tmp_path / "none.gguf")
     (tmp_path / "text.gguf").write_text("not a model")

@@ -96,8 +96,8 @@ def test_pairs_balance_and_preferences_point_the_right_way():
     pairs, rejects = form_pairs(answers, per_prompt=2, seed=3)
     assert len(pairs) == 3 and sorted(row["rule"] for row in rejects) == ["call_failed", "empty"]
     verdicts = judge_pairs(Judge(lambda one, two: 2 if "好" in one else -2), [pair for pair, _, _ in pairs], "logprob")
-    kept, fallen = rlaif_preferences(pairs, verdicts, "j", {pair.prompt: ["conv_1"] for pair, _, _ in pairs})
-    assert len(kept) == 3 and not fallen
+    kept, rejected = rlaif_preferences(pairs, verdicts, "j", {pair.prompt: ["conv_1"] for pair, _, _ in pairs})
+    assert len(kept) == 3 and not rejected
     assert {row["chosen_model"] for row in kept} == {"a"} and all(row["verdicts"] for row in kept)
     assert all(row["parents"] == ["conv_1"] for row in kept)
     rows = judge_rows(pairs, verdicts)
@@ -111,8 +111,8 @@ def test_a_cut_answer_is_never_chosen():
     answers = [answer("a", "p", "好p") | {"finish_reason": "length"}, answer("b", "p", "壞p")]
     pairs, _ = form_pairs(answers)
     verdicts = judge_pairs(Judge(lambda one, two: 2 if "好" in one else -2), [pair for pair, _, _ in pairs], "logprob")
-    kept, fallen = rlaif_preferences(pairs, verdicts, "j", {pair.prompt: ["conv_1"] for pair, _, _ in pairs})
-    assert not kept and [row["rule"] for row in fallen] == ["chosen_truncated"]
+    kept, rejected = rlaif_preferences(pairs, verdicts, "j", {pair.prompt: ["conv_1"] for pair, _, _ in pairs})
+    assert not kept and [row["rule"] for row in rejected] == ["chosen_truncated"]
 
 
 def test_a_judge_is_tried_on_pairs_whose_verdict_is_known():

@@ -210,7 +210,7 @@ def test_dollar_signs_are_text(tmp_path):
 
 
 def test_wrong_tables_are_named():
-    """A bare KeyError does not tell which table to mend."""
+    """A bare KeyError does not tell which table to fix."""
     with pytest.raises(KyaraError, match="no column rounds"):
         plots_data.conversation_rounds([{"round": 1, "rows": 2}])
     with pytest.raises(KyaraError, match="no number"):

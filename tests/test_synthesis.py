@@ -12,7 +12,7 @@ from kyara_utils.synthesis.persona_maths import answer_of, calculate, problem_ru
 class Scripted:
     """Stands in for a client in tests of bookkeeping alone: answers by a function of the request."""
 
-    def __init__(self, answer, dialect="plain"):
+    def __init__(self, answer, dialect="completion"):
         self.answer, self.asked = answer, []
         self.model = Model("scripted", dialect=dialect)
 

@@ -213,7 +213,7 @@ def test_flop_of_a_known_model(base, capsys):
     assert estimate.model_facts(base)["parameters"] == sum(counted.values())
     found = estimate.estimate(base, 1000, 64)
     one, eight = (run["hours"] for run in found["runs"] if run["on"] == "H100")
-    assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.told(found)
+    assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.as_text(found)
     estimate.main(["google/gemma-2-2b-it", "--tokens", "4.51e9"])
     said = capsys.readouterr().out
     assert "2,614 M parameters × 4,510,000,000 tokens: 8.3e+19 FLOP" in said and "8 × H100: 7.2 h" in said

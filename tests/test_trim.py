@@ -35,10 +35,10 @@ def whole(request):
 
 def test_a_cut_folder_reads_and_scores_as_the_whole_one(whole, tmp_path):
     """A row one place off, a merge lost or a stop token not renumbered gives fluent nonsense or no end."""
-    told = vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
-    ids = told["ids"]
-    assert len(ids) == SIZE < told["full_size"] and told["texts"] == 2
-    assert vocabulary_trimming.read_mapping(tmp_path / "small") == told
+    mapping = vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
+    ids = mapping["ids"]
+    assert len(ids) == SIZE < mapping["full_size"] and mapping["texts"] == 2
+    assert vocabulary_trimming.read_mapping(tmp_path / "small") == mapping
     (long_ids, long), (short_ids, short) = (logits(folder, TEXTS[0]) for folder in (whole, tmp_path / "small"))
     assert [ids[number] for number in short_ids] == long_ids and short.shape[1] == SIZE
     assert (long[:, ids] - short).abs().max() < 1e-5
@@ -76,10 +76,10 @@ def test_shards_stay_shards_and_an_untied_head_is_cut_too(gemma2, tmp_path):
     model.save_pretrained(tmp_path / "untied", max_shard_size="100KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(gemma2 / name, tmp_path / "untied" / name)
-    told = vocabulary_trimming.cut(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
+    mapping = vocabulary_trimming.cut(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
     assert len(list((tmp_path / "small").glob("*.safetensors"))) > 1
     (_, long), (_, short) = (logits(bases.check_folder(tmp_path / name), TEXTS[0]) for name in ("untied", "small"))
-    assert (long[:, told["ids"]] - short).abs().max() < 1e-5
+    assert (long[:, mapping["ids"]] - short).abs().max() < 1e-5
     back = vocabulary_trimming.restore(tmp_path / "small", tmp_path / "untied", tmp_path / "back")
     assert logits(back, TEXTS[0])[1].equal(long)
 
@@ -151,16 +151,16 @@ def test_the_packaged_model_is_converted_once_and_cut_alike_as_file_and_folder(t
     gguf = bases.find_base(bases.PACKAGE)
     whole = bases.as_folder(gguf)
     vocabulary_trimming.cut(gguf, tmp_path / "small.gguf", texts, 16384)
-    told = vocabulary_trimming.cut(whole, tmp_path / "small", texts, 16384)
-    assert json.loads((tmp_path / "small.vocabulary.json").read_text())["ids"] == told["ids"]
-    folder, made = bases.base_model_dir(bases.PACKAGE, tmp_path / "base", told["ids"])
+    mapping = vocabulary_trimming.cut(whole, tmp_path / "small", texts, 16384)
+    assert json.loads((tmp_path / "small.vocabulary.json").read_text())["ids"] == mapping["ids"]
+    folder, made = bases.base_model_dir(bases.PACKAGE, tmp_path / "base", mapping["ids"])
     assert made and (folder / "model.safetensors").read_bytes() == (tmp_path / "small/model.safetensors").read_bytes()
-    assert vocabulary_trimming.read_mapping(folder)["full_size"] == told["full_size"] == 262_144
+    assert vocabulary_trimming.read_mapping(folder)["full_size"] == mapping["full_size"] == 262_144
     with monkeypatch.context() as patch:
         patch.setattr(bases, "gguf_to_transformers", lambda *given: pytest.fail("converted again"))
-        assert bases.base_model_dir(bases.PACKAGE, tmp_path / "again", told["ids"])[0].resolve() == folder.resolve()
+        assert bases.base_model_dir(bases.PACKAGE, tmp_path / "again", mapping["ids"])[0].resolve() == folder.resolve()
     bases.check_golden(whole)
-    bases.check_golden(folder, told["ids"])
+    bases.check_golden(folder, mapping["ids"])
     with pytest.raises(KyaraError, match=r"reads '<start_of_turn>user"):
         bases.check_golden(folder)  # a cut vocabulary taken for the whole one
     (whole / "model.safetensors").write_bytes(b"damaged")

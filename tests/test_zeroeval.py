@@ -291,7 +291,7 @@ def test_a_question_without_a_response_is_unscored_and_counts():
 
 HOSTILE = """
 import json
-from kyara_utils.evaluation import exam, zebra, zeroeval
+from kyara_utils.evaluation.scored import exam, zebra, zeroeval
 units = ["{", "}", "{}", '{"answer":', '"answer" ', '"answer":"', "answer : ", "\\\\boxed{", "1/", "(", "9", "-", "1.",
          "A ", " ", '"', '{"solution":{"House 1":{"Name":"x"}}}', "１", "\\\\", "答案", "選項 ", "A)", "正確"]
 texts = [unit * (size // len(unit)) for unit in units for size in (500_000, 10_000_000)]

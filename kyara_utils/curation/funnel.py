@@ -19,10 +19,10 @@ class Funnel:
     def add(self, stage: str, before: list[Row], kept: list[Row], rejects: list[Row]) -> None:
         """Count one filter's rows by `source`; call it once a stage, in order."""
         rows_in, rows_out = (Counter(row["source"] for row in rows) for rows in (before, kept))
-        fallen = Counter((json.loads(r["row"])["source"], r["rule"]) for r in rejects)
-        for (source, rule), count in fallen.items():
+        rejected = Counter((json.loads(r["row"])["source"], r["rule"]) for r in rejects)
+        for (source, rule), count in rejected.items():
             self.rejected[stage, source][rule] += count
-        for source in sorted(rows_in.keys() | rows_out.keys() | {source for source, _ in fallen}):
+        for source in sorted(rows_in.keys() | rows_out.keys() | {source for source, _ in rejected}):
             counts = {"rows_in": rows_in[source], "rows_out": rows_out[source]}
             self.entries.append({"stage": stage, "source": source, **counts})
 
@@ -43,9 +43,9 @@ class Funnel:
         after: dict[str, int] = {}
         for entry in self.entries:
             stage, source, rows_in, rows_out = entry.values()
-            fallen = sum(self.rejected[stage, source].values())
-            if rows_in != rows_out + fallen:
-                raise AssertionError(f"{stage}/{source}: {rows_in} in, {rows_out} out, {fallen} rejected")
+            rejected = sum(self.rejected[stage, source].values())
+            if rows_in != rows_out + rejected:
+                raise AssertionError(f"{stage}/{source}: {rows_in} in, {rows_out} out, {rejected} rejected")
             if after.get(source, rows_in) != rows_in:
                 raise AssertionError(f"{stage}/{source}: {rows_in} in, {after[source]} left the stage before")
             after[source] = rows_out

@@ -74,15 +74,15 @@ def run_benchmark(backend: Any, name: str, items: Sequence[Row], model: str, max
     fixed = {"benchmark": name, "model": model}
     if is_exam(name):
         rows = backend.choose(items)
-        again = calibrated(items, rows)
+        calibrated_rows = calibrated(items, rows)
         return [
             fixed | row | {"strict": row["outcome"], "lenient": late["outcome"], "text": row["chosen"]}
-            for row, late in zip(rows, again, strict=True)
+            for row, late in zip(rows, calibrated_rows, strict=True)
         ]
     prompt = load_prompt("evaluation/json_answer")
     asks = [{"id": item["id"], "messages": prompt.messages(**_ask(name, item))} for item in items]
-    said = backend.generate(asks, max_tokens)
-    return [fixed | _scored(name, item, row) for item, row in zip(items, said, strict=True)]
+    responses = backend.generate(asks, max_tokens)
+    return [fixed | _scored(name, item, row) for item, row in zip(items, responses, strict=True)]
 
 
 def _ask(name: str, item: Row) -> dict[str, str]:
@@ -99,10 +99,10 @@ def _ask(name: str, item: Row) -> dict[str, str]:
     return {"question": "\n".join([item["question"], *options]), "shape": shape}
 
 
-def _scored(name: str, item: Row, said: Row) -> Row:
-    text = said["text"]
+def _scored(name: str, item: Row, response: Row) -> Row:
+    text = response["text"]
     found = {"strict": UNSCORED, "lenient": UNSCORED} if text is None else _score(name, item, text)
-    kept = {"text": text or "", "finish_reason": said["finish_reason"], "reason": said["error"]}
+    kept = {"text": text or "", "finish_reason": response["finish_reason"], "reason": response["error"]}
     return {"id": item["id"], "subject": item.get("subject", ""), "outcome": found["strict"]} | kept | found
 
 

@@ -122,7 +122,7 @@ REGISTRY = {
 def fetch(name: str, folder: Path) -> Path:
     """Return the local path of a registered file, downloading it under `folder` when it is nowhere yet.
 
-    Raises KyaraError, one line with the mend, for an unknown name, a file that differs from the pinned one, and when
+    Raises KyaraError, one line with the fix, for an unknown name, a file that differs from the pinned one, and when
     it cannot be downloaded.
     """
     if name not in REGISTRY:
@@ -167,7 +167,7 @@ def _local(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise KyaraError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+        raise KyaraError(f"cannot read {path}: {error.strerror}; fix its permissions") from error
 
 
 def _verify(file: PublishedFile, body: bytes, where: str) -> None:
@@ -179,12 +179,12 @@ def _verify(file: PublishedFile, body: bytes, where: str) -> None:
 
 
 def _download(file: PublishedFile) -> bytes:
-    mend = f"put it at ${DATA_VARIABLE}/{file.place.as_posix()} or go online"
+    fix = f"put it at ${DATA_VARIABLE}/{file.place.as_posix()} or go online"
     try:
         with urllib.request.urlopen(file.url, timeout=SECONDS) as answer:  # the scheme is fixed above
             body = answer.read(MOST_BYTES + 1)
     except (urllib.error.URLError, TimeoutError, OSError) as error:
-        raise KyaraError(f"cannot download {file.url} ({getattr(error, 'reason', error)}); {mend}") from error
+        raise KyaraError(f"cannot download {file.url} ({getattr(error, 'reason', error)}); {fix}") from error
     if len(body) > MOST_BYTES:
-        raise KyaraError(f"{file.url} is larger than {MOST_BYTES >> 20} MiB; {mend}")
+        raise KyaraError(f"{file.url} is larger than {MOST_BYTES >> 20} MiB; {fix}")
     return body

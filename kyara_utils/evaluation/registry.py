@@ -139,8 +139,8 @@ def load_benchmark(name: str, folder: str | Path = "", hub: bool = False) -> Loa
         unknown = Benchmark(name, "", "", "", "", 0, "", "")
         return Loaded(unknown, None, reason=f"not run: no benchmark {name}; known: {', '.join(BENCHMARKS)}")
     if benchmark.reader is None:
-        mend = f"its prompts and judge are in kyara_utils.evaluation.{benchmark.score_with}"
-        return Loaded(benchmark, None, reason=f"not run: {name} needs a judge; {mend}")
+        fix = f"its prompts and judge are in kyara_utils.evaluation.{benchmark.score_with}"
+        return Loaded(benchmark, None, reason=f"not run: {name} needs a judge; {fix}")
     place = str(folder or os.environ.get(ENV, ""))
     files = local_files(name, Path(place)) if place else []
     where = f"{place}/{name}" if files else f"hub {benchmark.hub}"

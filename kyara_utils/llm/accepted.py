@@ -10,7 +10,7 @@ Work = Callable[[list[Any]], tuple[list[Row], list[Row]]]
 
 
 def until_accepted(
-    work: Work, candidates: Sequence[Any], wanted: int, step: str, wave: int = 0
+    work: Work, candidates: Sequence[Any], wanted: int, step: str, batch: int = 0
 ) -> tuple[list[Row], list[Row], int]:
     """Send candidates through `work(list) -> (kept, rejects)`, wave by wave, until `wanted` rows are kept.
 
@@ -20,7 +20,7 @@ def until_accepted(
     """
     kept, rejects, used = [], [], 0
     while len(kept) < wanted and used < len(candidates):
-        some = list(candidates[used : used + (wave or wanted)])
+        some = list(candidates[used : used + (batch or wanted)])
         new, refused = work(some)
         used += len(some)
         kept, rejects = kept + new, rejects + refused

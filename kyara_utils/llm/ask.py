@@ -21,7 +21,7 @@ def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **opt
     """
     asking = {name: options.pop(name) for name in ("check", "reasks") if name in options}
     options.setdefault("schema", prompt.schema)
-    stop = prompt.stop if client.model.dialect == "plain" else ()  # a chat model ends its turn by itself
+    stop = prompt.stop if client.model.dialect == "completion" else ()  # a chat model ends its turn by itself
     requests = [Request(prompt.messages(**item), stop=stop, **options) for item in inputs]
     responses = client.ask(requests, label=prompt.id, **asking)
     for response in responses:

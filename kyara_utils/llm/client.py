@@ -14,7 +14,7 @@ from typing import Any
 from kyara_utils.llm import batch
 from kyara_utils.llm.embedded import EmbeddedServer
 from kyara_utils.llm.endpoints import Model
-from kyara_utils.llm.formats import Check, again, schema_problem
+from kyara_utils.llm.formats import Check, retry_request, schema_problem
 from kyara_utils.llm.ledger import Ledger, call_key, call_of
 from kyara_utils.llm.progress import Progress
 from kyara_utils.llm.protocol import Request, Response, read_response, render
@@ -143,7 +143,7 @@ class Client:
             if attempt == reasks or response.truncated:
                 break
             self.usage["reasked"] += 1
-            request = again(request, response.text, problem, self.model.dialect == "plain")
+            request = retry_request(request, response.text, problem, self.model.dialect == "completion")
             response = replace(await self._answer(request), earlier=(*response.earlier, response.call_id))
         self.usage["failed"] += 1
         return replace(response, error=f"format: {problem}")

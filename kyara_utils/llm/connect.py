@@ -40,7 +40,7 @@ def identity_of(model: Model, vocabulary: Path | None = None) -> str:
 
 def _gemma_sha256() -> str:
     if util.find_spec(GEMMA_PACKAGE) is None:
-        gemma_gguf()  # raises with the mend
+        gemma_gguf()  # raises with the fix
     return import_module(GEMMA_PACKAGE).EXPECTED_SHA256
 
 

@@ -15,7 +15,7 @@ class Model:
 
     base_url: one address, or a list of replicas of the same model; model: its name there.
     key_env: the environment variable that holds the key.
-    dialect: `chat` lets the server apply the model's template, `plain` renders few-shot text for a base model.
+    dialect: `chat` lets the server apply the model's template, `completion` renders few-shot text for a base model.
     engine: whose extra fields the server takes: openai (none), vllm, sglang or llamacpp.
     system: said first to a chat model when the messages bring no system turn of their own.
     system_role: false folds a system turn into the first user turn, for templates without one (Gemma 2).

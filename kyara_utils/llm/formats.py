@@ -29,10 +29,10 @@ def schema_problem(schema: dict[str, Any]) -> Check:
     return check
 
 
-def again(request: Request, text: str, problem: str, plain: bool) -> Request:
+def retry_request(request: Request, text: str, problem: str, completion: bool) -> Request:
     """Return the request that asks once more: a chat is told what was wrong, a base model just draws again."""
-    if plain or request.raw:
+    if completion or request.raw:
         return replace(request, seed=request.seed + 1_000_003)
     correction = load_prompt("llm/reask").messages(problem=problem)
-    said = {"role": "assistant", "content": text[:SHOWN]}
-    return replace(request, messages=[*request.messages, said, *correction])
+    answer = {"role": "assistant", "content": text[:SHOWN]}
+    return replace(request, messages=[*request.messages, answer, *correction])

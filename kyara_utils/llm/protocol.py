@@ -77,14 +77,14 @@ def render(model: Model, request: Request) -> tuple[str, bytes]:
     engine = "llamacpp" if model.embedded else model.engine
     if request.repeat_penalty != 1.0 and engine in PENALTY:
         body[PENALTY[engine]] = request.repeat_penalty
-    plain = model.dialect == "plain" or request.raw
-    body |= _plain(request, engine) if plain else _chat(model, request)
+    completion = model.dialect == "completion" or request.raw
+    body |= _completion(request, engine) if completion else _chat(model, request)
     for name in model.omit:
         body.pop(name, None)
-    return "/completions" if plain else "/chat/completions", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return "/completions" if completion else "/chat/completions", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
-def _plain(request: Request, engine: str) -> dict[str, Any]:
+def _completion(request: Request, engine: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"prompt": plain_text(request.messages)}
     if request.schema and engine in PLAIN_SCHEMA:
         extra[PLAIN_SCHEMA[engine]] = request.schema

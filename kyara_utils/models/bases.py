@@ -32,7 +32,7 @@ def find_base(name: str) -> Path:
     """Return the GGUF or the checked folder that a name stands for, downloaded first when it is one of the Hub's.
 
     `name`: `gemma-3-270m` (the pip package), a .gguf file, a folder with config.json, or `owner/model[@revision]`.
-    Raises `KyaraError` with the mend when there is no such model or it has no safetensors.
+    Raises `KyaraError` with the fix when there is no such model or it has no safetensors.
     """
     if name == PACKAGE:
         return gemma_gguf()
@@ -105,8 +105,8 @@ def check_folder(folder: Path) -> Path:
     for pattern in ("config.json", "*.safetensors", "tokenizer.json"):
         if not any(folder.glob(pattern)):
             pickled = pattern == "*.safetensors" and any(folder.glob("*.bin"))
-            mend = "convert the .bin files to safetensors" if pickled else "give a complete transformers folder"
-            raise KyaraError(f"{folder} has no {pattern}; {mend}")
+            fix = "convert the .bin files to safetensors" if pickled else "give a complete transformers folder"
+            raise KyaraError(f"{folder} has no {pattern}; {fix}")
     index = folder / "model.safetensors.index.json"
     needed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
     missing = sorted(file for file in needed if not (folder / file).is_file())
@@ -127,8 +127,8 @@ def _download(name: str) -> Path:
             snapshot_download(repository, revision=revision or None, cache_dir=target, allow_patterns=list(FILES))
         )
     except Exception as error:  # the Hub client raises a dozen types of its own, and those of its HTTP library
-        mend = "accept the model's licence and set HF_TOKEN, go online, or give a folder that holds it"
-        raise KyaraError(f"base_model: {name} did not arrive ({type(error).__name__}); {mend}") from error
+        fix = "accept the model's licence and set HF_TOKEN, go online, or give a folder that holds it"
+        raise KyaraError(f"base_model: {name} did not arrive ({type(error).__name__}); {fix}") from error
 
 
 def check_tokenizer(model_dir: Path, tokenizer) -> None:

@@ -66,7 +66,7 @@ def encode(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], list[i
     """Return (token ids, mask); the mask is 1 where the loss counts. Raises `KyaraError` for bad turns."""
     problem = check_turns(messages)
     if problem:
-        raise KyaraError(f"this conversation cannot be rendered: {problem}; mend or drop the row")
+        raise KyaraError(f"this conversation cannot be rendered: {problem}; fix or drop the row")
     found = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     return found["input_ids"], found["assistant_masks"]
 

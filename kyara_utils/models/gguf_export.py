@@ -156,19 +156,19 @@ def vocabulary(folder: Path, rows: int) -> tuple[list[str], list[float], list[in
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise KyaraError(f"{folder} has no tokenizer.json; save the model with its fast tokenizer")
-    told = json.loads(path.read_text(encoding="utf-8"))
-    if told["model"]["type"] != "BPE":
-        raise KyaraError(f"{path} is a {told['model']['type']} tokenizer; Gemma's is BPE")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["model"]["type"] != "BPE":
+        raise KyaraError(f"{path} is a {content['model']['type']} tokenizer; Gemma's is BPE")
     ranks: dict[str, int] = {}
-    for rank, merge in enumerate(told["model"]["merges"]):
+    for rank, merge in enumerate(content["model"]["merges"]):
         ranks.setdefault("".join(merge.split(" ") if isinstance(merge, str) else merge), rank)
     texts, scores, kinds = ([f"[PAD{n}]" for n in range(rows)], [-1000.0] * rows, [UNUSED] * rows)
-    for text, number in told["model"]["vocab"].items():
+    for text, number in content["model"]["vocab"].items():
         if number < rows:
             byte = bool(BYTE_TOKEN.fullmatch(text))
             texts[number], kinds[number] = text, BYTE if byte else NORMAL
             scores[number] = 0.0 if byte else -float(ranks.get(text, len(ranks)))
-    for token in told["added_tokens"]:
+    for token in content["added_tokens"]:
         if (number := token["id"]) < rows:
             kinds[number], scores[number] = (CONTROL if token["special"] else USER), -1000.0
             texts[number] = token["content"] if token["special"] else token["content"].replace(SPACE, " ")

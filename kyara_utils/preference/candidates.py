@@ -18,9 +18,9 @@ def answer_prompts(
     few_shot = load_prompt("preference/reply")
     requests = []
     for prompt in prompts:
-        plain = client.model.dialect == "plain"
-        messages = few_shot.messages(prompt=prompt) if plain else [{"role": "user", "content": prompt}]
-        stop = few_shot.stop if plain else ()
+        completion = client.model.dialect == "completion"
+        messages = few_shot.messages(prompt=prompt) if completion else [{"role": "user", "content": prompt}]
+        stop = few_shot.stop if completion else ()
         requests.append(Request(messages, max_tokens, temperature, stop, repeat_penalty=1.1, seed=seed))
     return [
         {

@@ -38,9 +38,10 @@ def train_rounds(
     for number in range(1, more_rounds + 2):
         made, data = len(pairs), pairs
         if number > 1:
-            fresh, fallen, spent = play(policy, pairs, number, sampling, store, vocabulary)
+            fresh, rejected, spent = play(policy, pairs, number, sampling, store, vocabulary)
             fresh, unfit, _ = prepare_pairs(fresh, load_tokenizer(sft), training["max_length"], training["loss"])
-            made, rejects, usage = len(fresh) + len(fallen + unfit), rejects + fallen + unfit, add_usage(usage, spent)
+            made, usage = len(fresh) + len(rejected + unfit), add_usage(usage, spent)
+            rejects += rejected + unfit
             data, last = mix([fresh, [row for row in last if row["source"] == "spin"]])[0], fresh
         model = folder / ("dpo" if number > more_rounds else f"dpo_round_{number}")
         record = train_dpo(policy, data, model, **training)
@@ -84,8 +85,8 @@ def play(
         usage = client.usage
         if sppo:
             with connect(sampling["judge"], store, vocabulary, sampling["budget"]) as judge:
-                ranked, fallen = sppo_preferences(
+                ranked, rejected = sppo_preferences(
                     client, judge, sppo, sampling["sppo_samples"], sampling["judge_mode"], **limits
                 )
-            made, rejects, usage = made + ranked, rejects + fallen, add_usage(client.usage, judge.usage)
+            made, rejects, usage = made + ranked, rejects + rejected, add_usage(client.usage, judge.usage)
     return made, rejects, usage

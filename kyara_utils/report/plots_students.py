@@ -66,6 +66,7 @@ def generation(rows: list[Row]) -> Figure:
 
 
 def _generation_finding(rows: list[Row], model: str, shares: np.ndarray) -> str:
-    told = {str(row["check"]): percent(share) for row, share in zip(rows, shares, strict=True) if row["model"] == model}
-    parts = [f"{share} {check.replace('_', ' ')}" for check, share in told.items()]
+    pairs = zip(rows, shares, strict=True)
+    by_check = {str(row["check"]): percent(share) for row, share in pairs if row["model"] == model}
+    parts = [f"{share} {check.replace('_', ' ')}" for check, share in by_check.items()]
     return f"Answers of {model}: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read: a single line that says what is wrong and how to mend it."""
+"""The one exception a user is meant to read: a single line that says what is wrong and how to fix it."""
 
 
 class KyaraError(Exception):

@@ -13,7 +13,7 @@ from kyara_utils.runs.errors import KyaraError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; the file or folder written there takes `path`'s place at the end.
 
-    On any error nothing is left behind and `path` stays as it was; an `OSError` becomes one line with the mend.
+    On any error nothing is left behind and `path` stays as it was; an `OSError` becomes one line with the fix.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -67,9 +67,9 @@ def check_value(parameter: Parameter, value: Any, origin: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        mend = "write 1.0e-4, with the dot" if parameter.type == "float" else f"give a {parameter.type}"
+        fix = "write 1.0e-4, with the dot" if parameter.type == "float" else f"give a {parameter.type}"
         raise KyaraError(
-            f"{origin}: {parameter.name} must be {parameter.type}, not {type(value).__name__} {value!r}; {mend}"
+            f"{origin}: {parameter.name} must be {parameter.type}, not {type(value).__name__} {value!r}; {fix}"
         )
     return value
 
@@ -79,8 +79,8 @@ def resolve(parameters: dict[str, Parameter], given: dict[str, Any], origin: str
     for name in given:
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, 1)
-            mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(parameters)}"
-            raise KyaraError(f"{origin}: unknown parameter {name}; {mend}")
+            fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(parameters)}"
+            raise KyaraError(f"{origin}: unknown parameter {name}; {fix}")
     return {
         name: check_value(parameter, given.get(name, parameter.default), origin)
         for name, parameter in parameters.items()

@@ -40,12 +40,12 @@ def start(step: str, namespace: dict[str, Any]) -> "Run":
 def _parameters_in(namespace: dict[str, Any], declared: dict[str, params.Parameter]) -> dict[str, Any]:
     # Papermill injects unknown names as globals; any plain value that exists before the first import is one of those.
     # In Jupyter, a second "Run all" finds the values of the first, so only the first start of a kernel can tell.
-    again = namespace.get(STARTED, False)
+    restarted = namespace.get(STARTED, False)
     namespace[STARTED] = True
     return {
         name: value
         for name, value in namespace.items()
-        if name in declared or (not again and type(value) in PLAIN and name not in NOT_PARAMETERS and name[0] != "_")
+        if name in declared or (not restarted and type(value) in PLAIN and name not in NOT_PARAMETERS and name[0] != "_")
     }
 
 

@@ -25,10 +25,10 @@ def read_parts(text: str, titles: Iterable[str]) -> list[tuple[str, str]]:
     parts: list[tuple[str, str]] = []
     start = 0
     for found in CITATION.finditer(text):
-        said = sentences(text[start : found.start()].lstrip("。！？!?. "))
+        pieces = sentences(text[start : found.start()].lstrip("。！？!?. "))
         start = found.end()
         title = found.group(1).strip() if found.group(1).strip() in titles else ""
-        parts += [(sentence, title if sentence is said[-1] else "") for sentence in said]
+        parts += [(sentence, title if sentence is pieces[-1] else "") for sentence in pieces]
     return parts + [(sentence, "") for sentence in sentences(text[start:].lstrip("。！？!?. "))]
 
 

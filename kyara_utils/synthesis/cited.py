@@ -14,16 +14,16 @@ from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.citations import CITATION, citation_rule, cite, likeliest, read_parts, titles_of
 from kyara_utils.synthesis.drafts import (
     Row,
-    again,
     conversation,
     end,
     examples_of,
+    is_completion,
     note,
     parted,
     passage,
     path_of,
-    plain,
     problem_of,
+    retry,
     share_of,
     write,
 )
@@ -89,7 +89,7 @@ def answer_cited(
     answerable = [draft for draft in drafts if draft["answerable"]]
     for attempt in range(attempts):
         asked = [draft for draft in answerable if not attempt or draft["rule"]]
-        (_by_title if plain(client) else _by_id)(client, asked, attempt, seed, language)
+        (_by_title if is_completion(client) else _by_id)(client, asked, attempt, seed, language)
         for draft in asked:
             if not draft["rule"]:
                 end(draft, "checks", *_check(draft, language))
@@ -98,7 +98,7 @@ def answer_cited(
 
 def _by_id(client: Client, drafts: list[Row], attempt: int, seed: int, language: str) -> None:
     inputs = [{"documents": draft["context"], "question": draft["question"]} for draft in drafts]
-    responses = write(client, "cited", language, drafts, inputs, max_tokens=1024, **again(attempt, seed))
+    responses = write(client, "cited", language, drafts, inputs, max_tokens=1024, **retry(attempt, seed))
     for draft, response in zip(drafts, responses, strict=True):
         draft |= {"answer": response.text, "cited": "written by the model"}
         end(draft, "answer", problem_of(response), response.text[:80])
@@ -108,7 +108,7 @@ def _by_title(client: Client, drafts: list[Row], attempt: int, seed: int, langua
     inputs = [_titled(draft) for draft in drafts]
     responses = write(
         client, "cited_answer", language, drafts, inputs,
-        max_tokens=120, repeat_penalty=1.1, **again(attempt, seed),
+        max_tokens=120, repeat_penalty=1.1, **retry(attempt, seed),
     )  # fmt: skip
     parts = []
     for draft, response in zip(drafts, responses, strict=True):
@@ -119,9 +119,9 @@ def _by_title(client: Client, drafts: list[Row], attempt: int, seed: int, langua
             parts += [(draft, number) for number, (_, title) in enumerate(draft["parts"]) if not title]
     _choose(client, parts, language)
     for draft in drafts:
-        if said := draft.pop("parts", []):
+        if written := draft.pop("parts", []):
             ids = {title: item["id"] for title, item in titles_of(draft["context"]).items()}
-            draft["answer"] = "".join(cite(sentence, ids.get(title, "")) for sentence, title in said)
+            draft["answer"] = "".join(cite(sentence, ids.get(title, "")) for sentence, title in written)
 
 
 def _titled(draft: Row) -> Row:
@@ -134,9 +134,9 @@ def _choose(client: Client, parts: list[tuple[Row, int]], language: str) -> None
     prompt = load_prompt("synthesis/cited_answer", language)
     requests = []
     for draft, number in parts:
-        said = "".join(sentence for sentence, _ in draft["parts"][: number + 1])
+        written = "".join(sentence for sentence, _ in draft["parts"][: number + 1])
         messages = prompt.messages(**_titled(draft))
-        messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}{said}【"}
+        messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}{written}【"}
         requests.append(Request(messages, max_tokens=1, top_logprobs=TOP))
     responses = client.ask(requests, label=f"{prompt.id} 【")
     note([draft for draft, _ in parts], responses, prompt.name)

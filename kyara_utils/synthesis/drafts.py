@@ -14,7 +14,7 @@ from kyara_utils.runs import content_id, reject
 
 Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
-HEAT = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text
+TEMPERATURES = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text
 SENTENCE_END = re.compile(r"(?<=[。！？!?])|(?<=\.)\s")
 
 
@@ -54,9 +54,9 @@ def share_of(drafts: list[Row], share: float, seed: int) -> list[Row]:
     return [drafts[position] for position in sorted(chosen)]
 
 
-def plain(client: Client) -> bool:
+def is_completion(client: Client) -> bool:
     """Whether the model is a base model, steered by worked examples alone, which writes a line and no more."""
-    return client.model.dialect == "plain"
+    return client.model.dialect == "completion"
 
 
 def examples_of(name: str, language: str) -> list[str]:
@@ -65,9 +65,9 @@ def examples_of(name: str, language: str) -> list[str]:
     return [template.render() for role, template in turns[:-1] if role != "system"]
 
 
-def again(attempt: int, seed: int) -> Row:
+def retry(attempt: int, seed: int) -> Row:
     """Options of a call's attempt: greedy first, then ever warmer, each with a seed and sample number of its own."""
-    return {"temperature": HEAT[min(attempt, len(HEAT) - 1)], "seed": seed + attempt, "sample": attempt}
+    return {"temperature": TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)], "seed": seed + attempt, "sample": attempt}
 
 
 def write(client: Client, name: str, language: str, drafts: list[Row], inputs: list[Row], **options) -> list[Response]:
@@ -139,11 +139,11 @@ def rounds_row(
     rounds: list[tuple[str, str]], source: str, parents: list[str], call_ids: list[str], meta: Row, lang: str
 ) -> Row:
     """Return a conversation row of several rounds (user, assistant); parents are distinct, in order."""
-    said = [text for pair in rounds for text in pair]
+    texts = [text for pair in rounds for text in pair]
     roles = ("user", "assistant") * len(rounds)
     return {
-        "id": content_id(*said, prefix="conv_", n=12),
-        "messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)],
+        "id": content_id(*texts, prefix="conv_", n=12),
+        "messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)],
         "lang": lang,
         "source": source,
         "parents": list(dict.fromkeys(parents)),

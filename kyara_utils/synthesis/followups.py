@@ -6,7 +6,7 @@ fails a check is left out and the conversation keeps the rounds it has, so nothi
 
 from kyara_utils.llm import Client, Response
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, examples_of, passage, plain, problem_of, write
+from kyara_utils.synthesis.drafts import Row, examples_of, is_completion, passage, problem_of, write
 from kyara_utils.synthesis.rag import sources_of
 
 
@@ -47,7 +47,7 @@ def _answered(client: Client, drafts: list[Row], seed: int, language: str) -> li
     ]
     answers = write(
         client, "followup_answer", language, drafts, inputs,
-        max_tokens=140 if plain(client) else 1024, temperature=0.3, repeat_penalty=1.1, seed=seed,
+        max_tokens=140 if is_completion(client) else 1024, temperature=0.3, repeat_penalty=1.1, seed=seed,
     )  # fmt: skip
     for draft, response in zip(drafts, answers, strict=True):
         tried = _tried(draft)

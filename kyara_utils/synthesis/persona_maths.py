@@ -55,8 +55,8 @@ def write_problems(
 def _problems(client: Client, personas: list[str], attempt: int, seed: int) -> list[Response]:
     prompt = load_prompt("synthesis/persona_problem")
     inputs = [{"persona": persona} for persona in personas]
-    heat = 0.3 + 0.2 * attempt
-    return complete(client, prompt, inputs, max_tokens=48, temperature=heat, seed=seed + attempt, sample=attempt)
+    temperature = 0.3 + 0.2 * attempt
+    return complete(client, prompt, inputs, max_tokens=48, temperature=temperature, seed=seed + attempt, sample=attempt)
 
 
 def _draft(persona: str, response: Response, calls: list[str]) -> Row:
@@ -94,9 +94,9 @@ def solve_problems(
     responses = []
     for sample in range(samples):  # the first greedily, the others to see whether the answer is stable
         inputs = [{"problem": draft["problem"]} for draft in drafts]
-        heat = 0.0 if sample == 0 else 0.5
+        temperature = 0.0 if sample == 0 else 0.5
         responses.append(
-            complete(client, prompt, inputs, max_tokens=90, temperature=heat, seed=seed + sample, sample=sample)
+            complete(client, prompt, inputs, max_tokens=90, temperature=temperature, seed=seed + sample, sample=sample)
         )
     for position, draft in enumerate(drafts):
         _choose(draft, [column[position] for column in responses])

@@ -10,13 +10,13 @@ from kyara_utils.llm import Client, Response
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
     Row,
-    again,
     end,
     examples_of,
     new_draft,
     parted,
     passage,
     problem_of,
+    retry,
     share_of,
     write,
 )
@@ -52,7 +52,7 @@ def _ask(
     inputs = [{"document": passage(draft["chunk"])} for draft in drafts]
     responses = write(
         client, "question", language, drafts, inputs,
-        max_tokens=48, repeat_penalty=1.1, **again(attempt, seed),
+        max_tokens=48, repeat_penalty=1.1, **retry(attempt, seed),
     )  # fmt: skip
     for draft, response in zip(drafts, responses, strict=True):
         draft["question"] = response.text

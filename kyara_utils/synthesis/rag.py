@@ -7,14 +7,14 @@ from kyara_utils.llm import Client
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
     Row,
-    again,
     end,
     examples_of,
+    is_completion,
     parted,
     passage,
     path_of,
-    plain,
     problem_of,
+    retry,
     rounds_row,
     write,
 )
@@ -50,10 +50,10 @@ def _answer(client: Client, drafts: list[Row], attempt: int, seed: int, language
         }
         for draft in drafts
     ]
-    name, length = ("answer", 140) if plain(client) else ("answer_detailed", 1024)
+    name, length = ("answer", 140) if is_completion(client) else ("answer_detailed", 1024)
     responses = write(
         client, name, language, drafts, inputs,
-        max_tokens=length, repeat_penalty=1.1, **again(attempt, seed),
+        max_tokens=length, repeat_penalty=1.1, **retry(attempt, seed),
     )  # fmt: skip
     for draft, response in zip(drafts, responses, strict=True):
         draft["answer"] = response.text

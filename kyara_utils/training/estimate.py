@@ -116,7 +116,7 @@ def estimate(
     return {"flop": flop, "tokens": tokens, "parameters": facts["parameters"], "runs": runs}
 
 
-def told(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return the estimate as lines for people."""
     lines = [f"{found['parameters'] / 1e6:,.0f} M parameters × {found['tokens']:,.0f} tokens: {found['flop']:.2g} FLOP"]
     for run in found["runs"]:
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: cost and memory of training a model on so many tokens."""
     given = _arguments(arguments)
     facts = SHAPES.get(given.model) or model_facts(Path(given.model))
-    print(told(estimate(Path(given.model), given.tokens, given.length, given.method, facts)))
+    print(as_text(estimate(Path(given.model), given.tokens, given.length, given.method, facts)))
     job = {"batch_size": 1, "max_length": given.length, "method": given.method, "dtype": "bfloat16", "backend": "trl"}
     for backend, gpus in (("trl", 1), ("fsdp2", 8)):
         needed = sum(peak_memory(facts, job | {"backend": backend}, "cuda", gpus).values())

@@ -88,8 +88,8 @@ def launch(job: Path, config: str, processes: int) -> dict[str, Any]:
         line = command(configurations(root)[config], processes, job, *choose_precision()[:2])
         done = subprocess.run(line, cwd=root, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode or not (job.parent / MEASURED).is_file():
-        said = SAID.search(log.read_text(encoding="utf-8", errors="replace"))
-        raise KyaraError(said[1] if said else f"{processes} processes of {config} failed; read {log}")
+        found = SAID.search(log.read_text(encoding="utf-8", errors="replace"))
+        raise KyaraError(found[1] if found else f"{processes} processes of {config} failed; read {log}")
     return json.loads((job.parent / MEASURED).read_text(encoding="utf-8"))
 
 

@@ -79,7 +79,7 @@ def _container_room() -> float:
 def check_memory(
     facts: dict[str, int], parameters: dict[str, Any], device: str, processes: int = 1
 ) -> dict[str, float]:
-    """Return {estimated_gb, free_gb}; `KyaraError` with the mend when the run cannot fit."""
+    """Return {estimated_gb, free_gb}; `KyaraError` with the fix when the run cannot fit."""
     uses = peak_memory(facts, parameters, device, processes)
     needed, there = sum(uses.values()), free_memory(device)
     if needed > there:

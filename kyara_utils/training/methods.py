@@ -40,12 +40,12 @@ def packs(backend: str, model_dir: Path) -> bool:
     return backend != "unsloth" or read_json(Path(model_dir) / "config.json").get("model_type") != "gemma2"
 
 
-def need(package: str, what: str, mend: str) -> None:
+def need(package: str, what: str, fix: str) -> None:
     """Raise `KyaraError` when an optional package is not installed."""
     from importlib.util import find_spec
 
     if find_spec(package) is None:
-        raise KyaraError(f"{what} needs the package {package}, which is not installed; {mend}")
+        raise KyaraError(f"{what} needs the package {package}, which is not installed; {fix}")
 
 
 def load_for_training(model_dir: Path, parameters: dict[str, Any]):

@@ -26,8 +26,8 @@ def choose_precision() -> tuple[str, str, str]:
 
 def _on_cpu(speeds: dict[str, float]) -> tuple[str, str]:
     fp32, bf16 = speeds["float32"], speeds["bfloat16"]
-    told = f"this CPU multiplies matrices at {bf16:.3g} GFLOP/s in bf16, {fp32:.3g} in fp32"
-    return ("bfloat16", told) if bf16 > WORTH_IT * fp32 else ("float32", told)
+    measured = f"this CPU multiplies matrices at {bf16:.3g} GFLOP/s in bf16, {fp32:.3g} in fp32"
+    return ("bfloat16", measured) if bf16 > WORTH_IT * fp32 else ("float32", measured)
 
 
 def cpu_speeds() -> dict[str, float]:

@@ -24,7 +24,7 @@ def render(tokenizer, row: dict[str, Any]) -> str:
         raise KyaraError(f"row {row.get('id')} has neither messages nor prompt, chosen and rejected; give another file")
     for side in ("chosen", "rejected"):
         if problem := check_pair_turns(row, side):
-            raise KyaraError(f"row {row.get('id')}: {side}: {problem}; mend or drop the row")
+            raise KyaraError(f"row {row.get('id')}: {side}: {problem}; fix or drop the row")
     ids = pair_ids(tokenizer, row)
     prompt = tokenizer.decode(ids["prompt_ids"])
     return "\n".join(f"{side}: {prompt}⟦{tokenizer.decode(ids[f'{side}_ids'])}⟧" for side in ("chosen", "rejected"))

@@ -75,8 +75,8 @@ def check_finite(label: str, step: int, logs: dict[str, Any]) -> None:
     """Raise `KyaraError` when a step's loss or gradient norm is no finite number."""
     for name in ("loss", "grad_norm"):
         if not math.isfinite(logs.get(name, 0.0)):
-            mend = "lower learning_rate, look at the rows, and rerun: it goes on from the last good checkpoint, if any"
-            raise KyaraError(f"{label}: {name} is {logs[name]} at step {step}; {mend}")
+            fix = "lower learning_rate, look at the rows, and rerun: it goes on from the last good checkpoint, if any"
+            raise KyaraError(f"{label}: {name} is {logs[name]} at step {step}; {fix}")
 
 
 def curve(history: list[dict[str, Any]], **renamed: str) -> list[dict[str, float]]:

@@ -170,9 +170,11 @@ class EndpointBackend:
             for ask in asks
         ]
         return [
-            {"id": ask["id"], "text": None if said.error else said.text, "finish_reason": said.finish_reason,
-             "error": said.error}
-            for ask, said in zip(asks, self.client.ask(requests, label="answers"), strict=True)
+            {
+                "id": ask["id"], "text": None if response.error else response.text,
+                "finish_reason": response.finish_reason, "error": response.error,
+            }
+            for ask, response in zip(asks, self.client.ask(requests, label="answers"), strict=True)
         ]  # fmt: skip
 
 

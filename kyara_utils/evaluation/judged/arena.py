@@ -65,8 +65,8 @@ def _go_on(request: Request, response: Response) -> Request:
     """Second attempt: the same conversation, asked to finish with a label, unless the first named two labels."""
     if arena_labels(response.text):
         return replace(request, sample=request.sample + 1)
-    said = [{"role": "assistant", "content": response.text}, {"role": "user", "content": GO_ON}]
-    return replace(request, messages=[*request.messages, *said])
+    turns = [{"role": "assistant", "content": response.text}, {"role": "user", "content": GO_ON}]
+    return replace(request, messages=[*request.messages, *turns])
 
 
 def judge_arena(

@@ -53,10 +53,10 @@ def load_questions(name: str, paths: Mapping[str, Path], roots: Sequence[Path] =
 def _arena_questions(paths: Mapping[str, Path]) -> list[Row]:
     with reading(paths["arena_baseline"]):
         answers = read_records(paths["arena_baseline"])
-        said = {row["question_id"]: row["choices"][0]["turns"][0]["content"] for row in answers}
+        answered = {row["question_id"]: row["choices"][0]["turns"][0]["content"] for row in answers}
     with reading(paths["arena_questions"]):
         asked = [(row["question_id"], row["turns"][0]["content"]) for row in read_records(paths["arena_questions"])]
-    return [{"question_id": key, "question": text, "baseline": said[key]} for key, text in asked if key in said]
+    return [{"question_id": key, "question": text, "baseline": answered[key]} for key, text in asked if key in answered]
 
 
 def judge(client: Client, name: str, questions: Sequence[Row], answers: Mapping, prompt: Any, model: str) -> list[Row]:

@@ -96,18 +96,18 @@ def _load(found: JudgedData, name: str, paths: Mapping[str, Path], drawn: list[R
 
 def answer(client: Client, data: JudgedData, max_tokens: int) -> Answers:
     """Greedy answers of one model to every loaded question."""
-    said: Answers = {}
+    responses: Answers = {}
     for name, questions in data.questions.items():
         turns = [question.get("turns") or [question["question"]] for question in questions]
         found = generate(client, turns, max_tokens, label=f"{name} {client.model.name}")
-        said[name] = {
+        responses[name] = {
             question["question_id"]: texts if "turns" in question else texts[0]
             for question, texts in zip(questions, found, strict=True)
         }
-    return said
+    return responses
 
 
-def grade(judge: Client, data: JudgedData, said: Mapping[str, Answers]) -> list[Row]:
+def grade(judge: Client, data: JudgedData, responses: Mapping[str, Answers]) -> list[Row]:
     """Judge all models' answers, `said` = {model: answers}.
 
     Rows {benchmark, model, question_id, category, metric, score (1 to 10, or the share won against a baseline; None
@@ -115,7 +115,7 @@ def grade(judge: Client, data: JudgedData, said: Mapping[str, Answers]) -> list[
     """
     rows = []
     for name, questions in data.questions.items():
-        for model, answers in said.items():
+        for model, answers in responses.items():
             if name in baseline_runs.FILES:
                 found = baseline_runs.judge(judge, name, questions, answers[name], data.prompts[name], model)
             elif name in ALIGN:

@@ -48,7 +48,7 @@ def judge_answers(
     client: Client,
     requests: Sequence[Request],
     parse: Callable[[Response], Any],
-    again: Callable[[Request, Response], Request] | None = None,
+    reask: Callable[[Request, Response], Request] | None = None,
     label: str = "judge",
 ) -> list[Verdict]:
     """Ask every request and parse the answers, in order; an unread verdict is asked once more, then stays unscored.
@@ -59,8 +59,8 @@ def judge_answers(
     first = client.ask(list(requests), label=label)
     values = [_value(response, parse) for response in first]
     left = [position for position, value in enumerate(values) if value is None]
-    retry = again or (lambda request, response: replace(request, sample=request.sample + 1))
-    asked = [retry(requests[i], first[i]) for i in left]
+    reask_with = reask or (lambda request, response: replace(request, sample=request.sample + 1))
+    asked = [reask_with(requests[i], first[i]) for i in left]
     second = dict(zip(left, client.ask(asked, label=f"{label}, once more") if asked else [], strict=True))
     return [_verdict(value, first[i], second.get(i), parse) for i, value in enumerate(values)]
 

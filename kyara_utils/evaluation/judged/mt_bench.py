@@ -74,9 +74,9 @@ def messages_for(
     prompt = _prompt(prompts, kind, reference, turn)
     fields = {"question": turns[0]} | {f"question_{i}": text for i, text in enumerate(turns, 1)}
     fields |= {f"ref_answer_{i}": text for i, text in enumerate(reference or (), 1)}
-    for mark, said in zip(("",) if kind == "single" else ("_a", "_b"), answers, strict=True):
-        fields[f"answer{mark}"] = said[0]
-        fields |= {f"answer{mark}_{i}": text for i, text in enumerate(said, 1)}
+    for mark, turns in zip(("",) if kind == "single" else ("_a", "_b"), answers, strict=True):
+        fields[f"answer{mark}"] = turns[0]
+        fields |= {f"answer{mark}_{i}": text for i, text in enumerate(turns, 1)}
     content = fill(prompt["template"], fields)
     return [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": content}]
 
@@ -91,7 +91,7 @@ def _plan(
     plan = []
     for question in questions:
         key = question["question_id"]
-        if all(key in said for said in answers):
+        if all(key in turns for turns in answers):
             reference = references[key] if needs_reference(question, references, by) else None
             plan += [(question, turn, reference) for turn in (1, 2)]
     return plan

@@ -52,27 +52,27 @@ def generate(
     A base model gets the same worked examples before its first turn as in preference generation.
     """
     few_shot = load_prompt("preference/reply")
-    plain = client.model.dialect == "plain"
+    completion = client.model.dialect == "completion"
     answers: list[list[str]] = [[] for _ in conversations]
     for turn in range(max((len(turns) for turns in conversations), default=0)):
         asked = [position for position, turns in enumerate(conversations) if turn < len(turns)]
         requests = []
         for position in asked:
-            messages = _history(conversations[position][: turn + 1], answers[position], plain)
-            stop = few_shot.stop if plain else ()
+            messages = _history(conversations[position][: turn + 1], answers[position], completion)
+            stop = few_shot.stop if completion else ()
             requests.append(Request(messages, max_tokens, 0.0, stop, repeat_penalty=1.1, seed=seed))
         for position, response in zip(asked, client.ask(requests, label=label or client.model.name), strict=True):
             answers[position].append(response.text.strip())
     return answers
 
 
-def _history(turns: list[str], answers: list[str], plain: bool) -> list[dict[str, str]]:
+def _history(turns: list[str], answers: list[str], completion: bool) -> list[dict[str, str]]:
     messages: list[dict[str, str]] = []
     for position, turn in enumerate(turns):
-        if plain and not position:
+        if completion and not position:
             messages += load_prompt("preference/reply").messages(prompt=turn)
         else:
-            messages.append({"role": "user", "content": f"問:{turn}\n答:" if plain else turn})
+            messages.append({"role": "user", "content": f"問:{turn}\n答:" if completion else turn})
         if position < len(answers):
             messages.append({"role": "assistant", "content": answers[position]})
     return messages
@@ -116,9 +116,9 @@ def run_open(client: Client, items: Sequence[Row], model: str, benchmark: str, m
     return [
         {
             "benchmark": benchmark, "model": model, "id": item["id"], "category": item["category"],
-            "prompt": "\n".join(asked), "text": "\n".join(said),
+            "prompt": "\n".join(asked), "text": "\n".join(responses),
         }
-        for item, asked, said in zip(items, turns, answers, strict=True)
+        for item, asked, responses in zip(items, turns, answers, strict=True)
     ]  # fmt: skip
 
 
@@ -130,15 +130,15 @@ def judge_models(
 
     Rows {benchmark, id, category, model_a, model_b, outcome (win|tie|loss|unscored for model_a), …margins}.
     """
-    said = {(row["model"], row["id"]): row for row in rows}
+    given = {(row["model"], row["id"]): row for row in rows}
     found = []
     for one, two in pairs:
-        ids = sorted(item for model, item in said if model == one and (two, item) in said)
+        ids = sorted(item for model, item in given if model == one and (two, item) in given)
         compared = [
-            Pair(item, said[one, item]["prompt"], said[one, item]["text"], said[two, item]["text"]) for item in ids
+            Pair(item, given[one, item]["prompt"], given[one, item]["text"], given[two, item]["text"]) for item in ids
         ]
         for pair, verdict in zip(compared, judge_pairs(judge, compared, mode, tie_margin), strict=True):
-            row = said[one, pair.id]
+            row = given[one, pair.id]
             found.append(
                 {
                     "benchmark": row["benchmark"], "id": pair.id, "category": row["category"], "model_a": one,

@@ -86,10 +86,10 @@ def score_exam(questions: Iterable[Row], responses: Iterable[Row]) -> list[Row]:
 
     A question without a response is unscored and stays in the denominator; a response without a question is ignored.
     """
-    said = {(row["subject"], str(row["id"])): row["response"] for row in responses}
+    by_item = {(row["subject"], str(row["id"])): row["response"] for row in responses}
     return [
         {"subject": row["subject"], "id": str(row["id"])}
-        | score_response(said.get((row["subject"], str(row["id"]))), row["answer"])
+        | score_response(by_item.get((row["subject"], str(row["id"]))), row["answer"])
         for row in questions
     ]
 

@@ -103,8 +103,8 @@ def run_harness(
         )  # fmt: skip
     except (ImportError, OSError) as error:  # a task's own package, or its dataset
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        mend = "pip install 'kyara-utils[eval]', and see that the Hub or its cache has the data"
-        raise KyaraError(f"the harness cannot run {', '.join(tasks)}: {why}; {mend}") from error
+        fix = "pip install 'kyara-utils[eval]', and see that the Hub or its cache has the data"
+        raise KyaraError(f"the harness cannot run {', '.join(tasks)}: {why}; {fix}") from error
     return [
         task_row(task, rule, found["results"][task], [one for one in samples if one["filter"] == rule])
         for task, samples in found["samples"].items()

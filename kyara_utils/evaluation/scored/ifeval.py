@@ -1,6 +1,6 @@
 """IFEval: a verdict per instruction by lm-evaluation-harness's own checkers, made repeatable and network-free.
 
-Paper: Zhou et al. 2023, arXiv 2311.07911; checkers: `lm_eval.tasks.ifeval` (extra `eval`). Three things are mended
+Paper: Zhou et al. 2023, arXiv 2311.07911; checkers: `lm_eval.tasks.ifeval` (extra `eval`). Three things are fixed
 here: importing them would download NLTK's `punkt_tab`, so an untrained Punkt with English abbreviations stands in;
 langdetect and the checkers' `random` are seeded; and keys whose checker draws a random letter are flagged, not
 scored (`RANDOM_KEYS`).

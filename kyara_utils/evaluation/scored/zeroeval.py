@@ -125,8 +125,8 @@ def score_string(text: str, gold: str, model: str = "") -> Row:
     `lenient` takes the last object's answer, else the last line, and forgives spaces and quotes.
     """
     answer = stated_answer(text, first_object(text), model)
-    said = _text(answer).strip("'\"").replace("\n", "\\n")
-    strict = UNSCORED if answer is None else _outcome(said == gold.strip("'\""))
+    stated = _text(answer).strip("'\"").replace("\n", "\\n")
+    strict = UNSCORED if answer is None else _outcome(stated == gold.strip("'\""))
     late = stated_answer(text, last_object(text), model)
     lines = text.strip().rsplit("\n", 1)
     late = _text(late) if late is not None else lines[-1].rpartition("==")[2]
@@ -146,9 +146,9 @@ def score_letter(text: str, choices: list[str], gold: str, model: str = "") -> R
     """
     letter = LETTERS[choices.index(gold)]
     answer = stated_answer(text, last_object(text), model, empty_counts=False)
-    said = _text(answer)
-    strict = UNSCORED if answer is None else _outcome(said == letter or f"{letter})" in said)
-    late = _lone_letter(said, choices) if answer is not None else (ONE_LETTER.findall(text) or [""])[-1]
+    stated = _text(answer)
+    strict = UNSCORED if answer is None else _outcome(stated == letter or f"{letter})" in stated)
+    late = _lone_letter(stated, choices) if answer is not None else (ONE_LETTER.findall(text) or [""])[-1]
     lenient = _outcome(late == letter) if late else UNSCORED if answer is None else WRONG
     return {"strict": strict, "lenient": lenient, "strict_answer": _short(answer), "lenient_answer": late}
 

@@ -64,8 +64,8 @@ def load(path: Path, new_config: Any = None):
     try:
         return EdgeShard.load(str(path), new_config)
     except Exception as error:  # the engine raises nothing more special
-        mend = "close the notebook that holds it" if in_use(error) else "delete it and build it again"
-        raise KyaraError(f"cannot open the index {path} ({error}); {mend}") from error
+        fix = "close the notebook that holds it" if in_use(error) else "delete it and build it again"
+        raise KyaraError(f"cannot open the index {path} ({error}); {fix}") from error
 
 
 def in_use(error: Exception) -> bool:

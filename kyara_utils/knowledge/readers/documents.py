@@ -23,45 +23,45 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderOptions:
     """How to read: the field that holds the text of a row, and the OpenCC table for reading text ("" for none)."""
 
     text_field: str = "text"
     convert: str = ""
 
 
-class Refused(Exception):
+class SkipDocument(Exception):
     """A file or row that gives no document; args are the rule and the detail of its reject row."""
 
 
-def refuse(name: str, why: Refused) -> dict[str, Any]:
+def skip_row(name: str, why: SkipDocument) -> dict[str, Any]:
     """The reject row of the file or row `name`."""
     rule, detail = why.args
     return reject(STEP, rule, {"id": content_id(name, prefix="doc_"), "path": name}, detail)
 
 
-def documents(title: str, text: str, name: str, reading: Reading) -> Iterator[Document]:
+def documents(title: str, text: str, name: str, options: ReaderOptions) -> Iterator[Document]:
     """Yield the document, or its parts `name#part2` … where it is longer than `PART`. Raises `Refused`."""
     text = text.strip()
     if len(text) < MIN_CHARACTERS:
-        raise Refused("too_short", f"{len(text)} characters, at least {MIN_CHARACTERS} are needed")
+        raise SkipDocument("too_short", f"{len(text)} characters, at least {MIN_CHARACTERS} are needed")
     if not (_encodable(title) and _encodable(text)):
-        raise Refused("encoding", "the text holds bytes that are not in the encoding of the file")
-    title = to_reading(title.strip(), reading.convert)
+        raise SkipDocument("encoding", "the text holds bytes that are not in the encoding of the file")
+    title = to_reading(title.strip(), options.convert)
     for number, part in enumerate(_parts(text), 1):
-        part = to_reading(part, reading.convert)
+        part = to_reading(part, options.convert)
         path = name if number == 1 else f"{name}#part{number}"
         yield Document(content_id(title, part, prefix="doc_"), title, part, path)
 
 
-def row_documents(row: Any, fallback: str, name: str, reading: Reading) -> Iterator[Document | dict[str, Any]]:
+def row_documents(row: Any, fallback: str, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
     """Yield the documents of one row of a table, or its reject row."""
     try:
-        if not isinstance(row, dict) or not isinstance(row.get(reading.text_field), str):
-            raise Refused("extraction_failed", f'the row has no text in the field "{reading.text_field}"')
-        yield from documents(str(row.get("title") or "").strip() or fallback, row[reading.text_field], name, reading)
-    except Refused as why:
-        yield refuse(name, why)
+        if not isinstance(row, dict) or not isinstance(row.get(options.text_field), str):
+            raise SkipDocument("extraction_failed", f'the row has no text in the field "{options.text_field}"')
+        yield from documents(str(row.get("title") or "").strip() or fallback, row[options.text_field], name, options)
+    except SkipDocument as why:
+        yield skip_row(name, why)
 
 
 def _encodable(text: str) -> bool:

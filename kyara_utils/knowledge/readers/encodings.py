@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from kyara_utils.knowledge.readers.documents import Refused
+from kyara_utils.knowledge.readers.documents import SkipDocument
 
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
 BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -62,7 +62,7 @@ def decode(data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise Refused("encoding", f"not valid {encoding} at byte {error.start}") from error
+        raise SkipDocument("encoding", f"not valid {encoding} at byte {error.start}") from error
     check_text(text[:SAMPLE])
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -71,13 +71,13 @@ def check_text(sample: str) -> None:
     """Raise `Refused` where control characters show that a file is no text."""
     controls = len(CONTROL.findall(sample))
     if controls > len(sample) // 100:
-        raise Refused("binary", f"{controls} control characters in the first {len(sample)}")
+        raise SkipDocument("binary", f"{controls} control characters in the first {len(sample)}")
 
 
 def detect(data: bytes) -> str:
     """Name the encoding of `data`, which may be cut off anywhere. Raises `Refused`."""
     if not data.strip():
-        raise Refused("empty", "")
+        raise SkipDocument("empty", "")
     for mark, encoding in BOMS.items():
         if data.startswith(mark):
             return encoding
@@ -88,7 +88,7 @@ def detect(data: bytes) -> str:
     sample = data[start : start + SAMPLE]
     share, encoding = max((_frequent_share(sample, name), name) for name in LEGACY)
     if share < FREQUENT_SHARE:
-        raise Refused("binary" if 0 in data[:SAMPLE] else "encoding", f"none of utf-8, {', '.join(LEGACY)}")
+        raise SkipDocument("binary" if 0 in data[:SAMPLE] else "encoding", f"none of utf-8, {', '.join(LEGACY)}")
     return encoding
 
 

@@ -12,11 +12,11 @@ from kyara_utils.knowledge.readers.documents import (
     MIN_CHARACTERS,
     PART,
     Document,
-    Reading,
-    Refused,
+    ReaderOptions,
+    SkipDocument,
     documents,
     last_break,
-    refuse,
+    skip_row,
 )
 from kyara_utils.knowledge.readers.encodings import COMPRESSED, DAMAGED, decode, open_bytes, open_text
 from kyara_utils.knowledge.readers.html_text import html_to_text
@@ -46,7 +46,7 @@ def read_corpus(source: str | Path, text_field: str = "text", convert: str = "")
     root = bundled_corpus() if source == "bundled" else Path(source)
     if not root.exists():
         raise KyaraError(f"the corpus {root} does not exist; give a folder of {WANTED}")
-    items = _read_folder(root, Reading(text_field, convert))
+    items = _read_folder(root, ReaderOptions(text_field, convert))
     yield from _some(items, f"no readable text in {root}; it needs {WANTED}, with at least {MIN_CHARACTERS} characters")
 
 
@@ -66,23 +66,23 @@ def _some(items: Items, otherwise: str) -> Items:
         raise KyaraError(otherwise)
 
 
-def _read_folder(root: Path, reading: Reading) -> Items:
+def _read_folder(root: Path, options: ReaderOptions) -> Items:
     base = root if root.is_dir() else root.parent
     for path in _files(root):
         name = path.relative_to(base).as_posix().encode("utf-8", "replace").decode()
         found = False
         try:
-            for item in _read_file(path, name, reading):
+            for item in _read_file(path, name, options):
                 found = True
                 yield item
             if not found:
-                raise Refused("empty", "no rows")
-        except Refused as why:
-            yield refuse(name, why)
+                raise SkipDocument("empty", "no rows")
+        except SkipDocument as why:
+            yield skip_row(name, why)
         except UnicodeError as error:
-            yield refuse(name, Refused("encoding", str(error)))
+            yield skip_row(name, SkipDocument("encoding", str(error)))
         except DAMAGED as error:
-            yield refuse(name, Refused("damaged", getattr(error, "strerror", None) or str(error)))
+            yield skip_row(name, SkipDocument("damaged", getattr(error, "strerror", None) or str(error)))
 
 
 def _files(root: Path) -> list[Path]:
@@ -101,38 +101,38 @@ def _kind(path: Path) -> tuple[str, str]:
     return path.suffix.lower(), path.stem
 
 
-def _read_file(path: Path, name: str, reading: Reading) -> Items:
+def _read_file(path: Path, name: str, options: ReaderOptions) -> Items:
     kind, stem = _kind(path)
     tables = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
     if kind in tables:
-        yield from tables[kind](path, stem, name, reading)
+        yield from tables[kind](path, stem, name, options)
     elif kind == ".xml":
-        yield from read_mediawiki(path, name, reading)
+        yield from read_mediawiki(path, name, options)
     elif kind in (".html", ".htm"):
-        yield from _read_page(path, stem, name, reading)
+        yield from _read_page(path, stem, name, options)
     elif kind in FILE_TYPES:
-        yield from _read_text(path, stem, name, reading, kind == ".md")
+        yield from _read_text(path, stem, name, options, kind == ".md")
     else:
-        raise Refused("file_type", f"not one of {WANTED}")
+        raise SkipDocument("file_type", f"not one of {WANTED}")
 
 
-def _read_page(path: Path, stem: str, name: str, reading: Reading) -> Items:
+def _read_page(path: Path, stem: str, name: str, options: ReaderOptions) -> Items:
     with open_bytes(path) as file:
         data = file.read(LONGEST_PAGE + 1)
     if len(data) > LONGEST_PAGE:
-        raise Refused("too_large", f"the page is longer than {LONGEST_PAGE} bytes")
+        raise SkipDocument("too_large", f"the page is longer than {LONGEST_PAGE} bytes")
     try:
         title, body = html_to_text(decode(data))
-    except Refused:
+    except SkipDocument:
         raise
     except Exception as error:  # whatever an extractor stumbles on, it is this page that is broken
-        raise Refused("extraction_failed", f"{type(error).__name__}: {error}") from error
+        raise SkipDocument("extraction_failed", f"{type(error).__name__}: {error}") from error
     if not body:
-        raise Refused("extraction_failed", "no main content found")
-    yield from documents(title or stem, body, name, reading)
+        raise SkipDocument("extraction_failed", "no main content found")
+    yield from documents(title or stem, body, name, options)
 
 
-def _read_text(path: Path, stem: str, name: str, reading: Reading, markdown: bool) -> Items:
+def _read_text(path: Path, stem: str, name: str, options: ReaderOptions, markdown: bool) -> Items:
     """Read a text in parts of `PART` characters, so that a file larger than memory is no trouble."""
     number, carried, title, ended = 0, "", stem, False
     with open_text(path) as file:
@@ -147,15 +147,15 @@ def _read_text(path: Path, stem: str, name: str, reading: Reading, markdown: boo
                 cut = last_break(text)
                 text, carried = text[:cut], text[cut:]
             if number == 1 or text.strip():
-                yield from _part(title, text, name if number == 1 else f"{name}#part{number}", reading)
+                yield from _part(title, text, name if number == 1 else f"{name}#part{number}", options)
 
 
-def _part(title: str, text: str, name: str, reading: Reading) -> Items:
+def _part(title: str, text: str, name: str, options: ReaderOptions) -> Items:
     """The documents of one part; a bad one must not end the reading of those that follow."""
     try:
-        yield from documents(title, text, name, reading)
-    except Refused as why:
-        yield refuse(name, why)
+        yield from documents(title, text, name, options)
+    except SkipDocument as why:
+        yield skip_row(name, why)
 
 
 def split_title(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ not run: the library has dropped them.
 from collections.abc import Iterator
 from typing import Any
 
-from kyara_utils.knowledge.readers.documents import Document, Reading, row_documents
+from kyara_utils.knowledge.readers.documents import Document, ReaderOptions, row_documents
 from kyara_utils.runs.errors import KyaraError
 
 PREFIX = "hub:"
@@ -27,14 +27,14 @@ def parse_source(source: str) -> tuple[str, str | None, str, str]:
 def read_hub(source: str, convert: str = "") -> Iterator[Document | dict[str, Any]]:
     """Yield the rows of a dataset as documents or reject rows. Raises `KyaraError` if it cannot be read."""
     path, name, split, field = parse_source(source)
-    reading, number = Reading(field, convert), 0
+    options, number = ReaderOptions(field, convert), 0
     try:
         from datasets import load_dataset
 
         for number, row in enumerate(load_dataset(path, name, split=split, streaming=True), 1):
             if number == 1 and field not in row:
                 raise KyaraError(f"{source}: no field {field!r}; it has {', '.join(row)}; name one as {SYNTAX}")
-            yield from row_documents(row, f"{path} {number}", f"{path}#{number}", reading)
+            yield from row_documents(row, f"{path} {number}", f"{path}#{number}", options)
     except KyaraError:
         raise
     except Exception as error:  # the library, its HTTP client and its file formats raise some twenty kinds

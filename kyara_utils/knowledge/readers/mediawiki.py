@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.knowledge.readers.documents import Document, Reading, Refused, documents, refuse
+from kyara_utils.knowledge.readers.documents import Document, ReaderOptions, SkipDocument, documents, skip_row
 from kyara_utils.knowledge.readers.encodings import open_bytes
 
 HEADING = "\ue000"  # a private character keeps the level of a heading through the stripping
@@ -25,7 +25,7 @@ REDIRECT = re.compile(r"#(?:redirect|重定向|重新導向)", re.I)
 LONGEST_PAGE = 8_000_000  # characters of markup
 
 
-def read_mediawiki(path: Path, name: str, reading: Reading) -> Iterator[Document | dict[str, Any]]:
+def read_mediawiki(path: Path, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
     """Yield the articles of a dump, and a reject row for each redirect (rule `redirect`) and other page (`namespace`).
 
     Raises `Refused` where the XML breaks off or holds no pages; what came before stays.
@@ -38,28 +38,28 @@ def read_mediawiki(path: Path, name: str, reading: Reading) -> Iterator[Document
             walk = etree.iterparse(file, events=("end",), tag="{*}page", resolve_entities=False, no_network=True)
             for _, page in walk:
                 pages += 1
-                yield from _page(page, name, reading)
+                yield from _page(page, name, options)
                 page.clear()
                 while page.getprevious() is not None:
                     del page.getparent()[0]
         except etree.XMLSyntaxError as error:
-            raise Refused("damaged", f"not valid XML after {pages} pages: {error.msg}") from error
+            raise SkipDocument("damaged", f"not valid XML after {pages} pages: {error.msg}") from error
     if not pages:
-        raise Refused("extraction_failed", "no MediaWiki export: it holds no pages")
+        raise SkipDocument("extraction_failed", "no MediaWiki export: it holds no pages")
 
 
-def _page(page: Any, name: str, reading: Reading) -> Iterator[Document | dict[str, Any]]:
+def _page(page: Any, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
     title = page.findtext("{*}title") or ""
     path = f"{name}#{page.findtext('{*}id') or title}"
     markup = page.findtext("{*}revision/{*}text") or ""
     try:
         if (page.findtext("{*}ns") or "0") != "0":
-            raise Refused("namespace", title)
+            raise SkipDocument("namespace", title)
         if page.find("{*}redirect") is not None or REDIRECT.match(markup.lstrip()):
-            raise Refused("redirect", title)
-        yield from documents(title or path, strip_markup(markup), path, reading)
-    except Refused as why:
-        yield refuse(path, why)
+            raise SkipDocument("redirect", title)
+        yield from documents(title or path, strip_markup(markup), path, options)
+    except SkipDocument as why:
+        yield skip_row(path, why)
 
 
 def strip_markup(markup: str) -> str:
@@ -68,11 +68,11 @@ def strip_markup(markup: str) -> str:
     from mwparserfromhell.nodes import Heading, Tag, Wikilink
 
     if len(markup) > LONGEST_PAGE:
-        raise Refused("too_large", f"{len(markup)} characters of markup")
+        raise SkipDocument("too_large", f"{len(markup)} characters of markup")
     try:
         code = mwparserfromhell.parse(VARIANT.sub(lambda found: _variant(found[1]), SWITCH.sub("", markup)))
     except (RecursionError, mwparserfromhell.parser.ParserError) as error:
-        raise Refused("extraction_failed", f"markup cannot be parsed: {error}") from error
+        raise SkipDocument("extraction_failed", f"markup cannot be parsed: {error}") from error
     for node in code.filter(forcetype=(Heading, Wikilink, Tag)):
         if isinstance(node, Heading):
             node.title = HEADING * node.level + " " + str(node.title).strip()
