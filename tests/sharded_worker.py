@@ -8,7 +8,8 @@ from pathlib import Path
 
 from accelerate import state
 
-from kyara_utils.training import precision, worker
+from kyara_utils.models import precision
+from kyara_utils.training import worker
 
 begin = state.AcceleratorState.__init__
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.models import packages
+from kyara_utils.models import loading, packages, precision
 from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE, encode, render_row, supervised_share
 from kyara_utils.models.gguf_export import export_gguf, exportable
 from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_import import PARTS, gguf_to_transformers
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import dpo, precision, stage, trainer_run
+from kyara_utils.training import dpo, stage, trainer_run
 from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.sft import held_out_loss, train_sft
@@ -95,7 +95,7 @@ def base(tiny_gguf, cache):
 
 @pytest.fixture(scope="module")
 def tokenizer(base):
-    return stage.load_tokenizer(base)
+    return loading.load_tokenizer(base)
 
 
 def talk(question: str, answer: str, system: str = "") -> list[dict[str, str]]:
@@ -192,7 +192,7 @@ def test_packed_loss_equals_separate_loss(base, tokenizer, rows, tmp_path):
     record = train_sft(base, rows, [], tmp_path / "out", **SFT | {"max_length": 512, "epochs": 1}, seed=1,
                        progress=False)  # fmt: skip
     assert len(record["curve"]) == 1, "all rows in one pack"
-    separate = held_out_loss(stage.load_model(base), tokenizer, rows)
+    separate = held_out_loss(loading.load_model(base), tokenizer, rows)
     assert record["curve"][0]["loss"] == pytest.approx(separate, abs=1e-5)
 
 
@@ -297,7 +297,7 @@ def gemma2(base, cache):
     import torch
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    tokenizer = stage.load_tokenizer(base)
+    tokenizer = loading.load_tokenizer(base)
     torch.manual_seed(0)
     config = Gemma2Config(
         vocab_size=len(tokenizer) + 7, hidden_size=64, intermediate_size=128, num_hidden_layers=4, head_dim=32,
@@ -318,7 +318,7 @@ def test_llama_cpp_computes_the_logits_of_transformers(request, tmp_path, family
     import torch
 
     folder, text = request.getfixturevalue(family), "user says: two words, then a dozen more [use]"
-    tokenizer, model = stage.load_tokenizer(folder), stage.load_model(folder)
+    tokenizer, model = loading.load_tokenizer(folder), loading.load_model(folder)
     tokens = torch.tensor([tokenizer(text)["input_ids"]])
     with torch.no_grad():
         scores = torch.log_softmax(model(tokens).logits[0, -1], -1)
@@ -339,12 +339,15 @@ def test_a_gguf_of_gemma_2_comes_back_as_the_same_model(gemma2, tmp_path):
     import torch
 
     folder = gguf_to_transformers(export_gguf(gemma2, tmp_path / "m.gguf", "f32"), tmp_path / "back")
-    tokens = torch.tensor([stage.load_tokenizer(gemma2)("user says: two words, then a dozen more [use]")["input_ids"]])
+    tokens = torch.tensor(
+        [loading.load_tokenizer(gemma2)("user says: two words, then a dozen more [use]")["input_ids"]]
+    )
     assert (
-        stage.load_tokenizer(folder)("user says: two words, then a dozen more [use]")["input_ids"] == tokens[0].tolist()
+        loading.load_tokenizer(folder)("user says: two words, then a dozen more [use]")["input_ids"]
+        == tokens[0].tolist()
     )
     with torch.no_grad():
-        ours, theirs = (stage.load_model(path)(tokens).logits for path in (folder, gemma2))
+        ours, theirs = (loading.load_model(path)(tokens).logits for path in (folder, gemma2))
     assert (ours - theirs).abs().max() < 1e-5
 
 
@@ -378,7 +381,7 @@ def test_real_model_from_gguf_and_back(tmp_path):
     gguf = trimmed_gemma(kept_ids(packages.gemma_gguf(), texts, size=16384))
     folder = gguf_to_transformers(gguf, tmp_path / "base")
     copy = export_gguf(folder, tmp_path / "copy.gguf", "f32")
-    tokenizer, model = stage.load_tokenizer(folder), stage.load_model(folder)
+    tokenizer, model = loading.load_tokenizer(folder), loading.load_model(folder)
     options = xllamacpp.CommonParams()
     options.model.path, options.n_ctx, options.warmup, options.verbosity = str(copy), 2048, False, -1
     server = xllamacpp.Server(options)
@@ -410,9 +413,9 @@ def test_trimming_leaves_the_kept_logits(tmp_path):
     logits = []
     for folder, gguf in zip(folders, (packages.gemma_gguf(), trimmed_gemma(kept)), strict=True):
         gguf_to_transformers(gguf, folder)
-        tokens = torch.tensor([stage.load_tokenizer(folder)(text)["input_ids"]])
+        tokens = torch.tensor([loading.load_tokenizer(folder)(text)["input_ids"]])
         with torch.no_grad():
-            logits.append((tokens, stage.load_model(folder)(tokens).logits[0]))
+            logits.append((tokens, loading.load_model(folder)(tokens).logits[0]))
     (whole_ids, whole), (ids, trimmed) = logits
     assert whole_ids.tolist() == [[kept[number] for number in ids[0].tolist()]]
     assert trimmed.shape[1] == len(kept) and whole.shape[1] > 50 * len(kept)

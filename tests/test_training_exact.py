@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
+from kyara_utils.models import loading
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import dpo, launch, losses, sft, stage, trainer_run
 from kyara_utils.training.dpo import train_dpo
@@ -27,7 +28,7 @@ ONE_STEP = dict(learning_rate=1e-3, epochs=1, gradient_accumulation=1, batch_siz
 @pytest.fixture(scope="module", params=["base", "gemma2"])
 def packed(request, tokenizer, rows, cache):
     """The model, and one batch as the trainer packs it."""
-    model = stage.load_model(request.getfixturevalue(request.param))
+    model = loading.load_model(request.getfixturevalue(request.param))
     parameters = ONE_STEP | {"max_length": 512, "packing": True, "dtype": "float32", "batch_size": 1}
     with stage.quiet():
         trainer = sft._trainer(model, tokenizer, rows, parameters, cache / f"packed-{request.param}", 0)
@@ -111,7 +112,7 @@ def test_sft_term_is_added(base, tokenizer, pairs, tmp_path):
         base, pairs, tmp_path / "dpo", sft_weight=0.5, beta=0.1, max_length=64, progress=False, **ONE_STEP
     )
     talks = [{"messages": [*pair["prompt"], *pair["chosen"]]} for pair in pairs]
-    nll = sft.held_out_loss(stage.load_model(base), tokenizer, talks)
+    nll = sft.held_out_loss(loading.load_model(base), tokenizer, talks)
     assert record["curve"][0]["loss"] == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-4)
 
 

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 import test_training as shared
 
+from kyara_utils.models import loading, precision
 from kyara_utils.models.bases import base_model_dir, check_tokenizer
 from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import estimate, launch, memory, methods, precision, show, stage, trainer_run
+from kyara_utils.training import estimate, launch, memory, methods, show, stage, trainer_run
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.generation_check import generation_rows, generation_test, judged, speak
 from kyara_utils.training.methods import check_method
@@ -209,7 +210,7 @@ def test_flop_of_a_known_model(base, capsys):
     assert estimate.training_flop(facts, 4.51e9, 0) == pytest.approx(7.07e19, rel=0.01)
     assert estimate.training_flop(facts, 4.51e9, 4096) > 1.1 * 7.07e19
 
-    counted = {id(weight): weight.numel() for weight in stage.load_model(base).parameters()}
+    counted = {id(weight): weight.numel() for weight in loading.load_model(base).parameters()}
     assert estimate.model_facts(base)["parameters"] == sum(counted.values())
     found = estimate.estimate(base, 1000, 64)
     one, eight = (run["hours"] for run in found["runs"] if run["on"] == "H100")

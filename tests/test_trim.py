@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import test_training as shared
 
-from kyara_utils.models import bases, packages, trim, vocabulary_trimming
+from kyara_utils.models import bases, loading, packages, trim, vocabulary_trimming
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import stage
 
 cache, tiny_gguf, base, gemma2, rows = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "rows")
@@ -23,9 +22,9 @@ SIZE = 320
 def logits(folder: Path, text: str):
     import torch
 
-    tokens = torch.tensor([stage.load_tokenizer(folder)(text)["input_ids"]])
+    tokens = torch.tensor([loading.load_tokenizer(folder)(text)["input_ids"]])
     with torch.no_grad():
-        return tokens[0].tolist(), stage.load_model(folder)(tokens).logits[0]
+        return tokens[0].tolist(), loading.load_model(folder)(tokens).logits[0]
 
 
 @pytest.fixture(params=["base", "gemma2"])
@@ -42,7 +41,7 @@ def test_a_cut_folder_reads_and_scores_as_the_whole_one(whole, tmp_path):
     (long_ids, long), (short_ids, short) = (logits(folder, TEXTS[0]) for folder in (whole, tmp_path / "small"))
     assert [ids[number] for number in short_ids] == long_ids and short.shape[1] == SIZE
     assert (long[:, ids] - short).abs().max() < 1e-5
-    tokenizer = stage.load_tokenizer(tmp_path / "small")
+    tokenizer = loading.load_tokenizer(tmp_path / "small")
     assert tokenizer.decode(tokenizer("zebra ü")["input_ids"], skip_special_tokens=True) == "zebra ü"
     config = json.loads((tmp_path / "small" / "config.json").read_text())
     assert (config["vocab_size"], config["bos_token_id"]) == (SIZE, ids.index(2))
@@ -113,7 +112,7 @@ def test_what_cannot_be_cut_leaves_nothing(gemma2, tmp_path, size, change, messa
 def test_a_text_read_otherwise_is_an_error(base, tmp_path, monkeypatch):
     """Exactness is the promise: it is checked on each text, not trusted."""
     choose = vocabulary_trimming.choose_ids
-    lost = stage.load_tokenizer(base).get_vocab()["user"]
+    lost = loading.load_tokenizer(base).get_vocab()["user"]
     monkeypatch.setattr(vocabulary_trimming, "choose_ids", lambda *given: [i for i in choose(*given) if i != lost])
     with pytest.raises(KyaraError, match="reads a text otherwise from its token 1 on: 'user says abc'"):
         vocabulary_trimming.cut(base, tmp_path / "small", TEXTS, SIZE)

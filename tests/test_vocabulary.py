@@ -11,6 +11,7 @@ from kyara_utils.models import packages
 from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_tokenizer import build_tokenizer, pieces_of, tokenizer_of
 from kyara_utils.models.vocabulary import Script, kept_ids, trim_gguf, trimmed_gemma
+from kyara_utils.runs import files
 from kyara_utils.runs.errors import KyaraError
 
 needs_gemma = pytest.mark.skipif(
@@ -106,9 +107,9 @@ def test_checksum_notices_a_change(tmp_path):
     """The remembered digest must not outlive the content it was made from."""
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    first = packages.sha256_of(path)
+    first = files.sha256_of(path)
     path.write_bytes(b"other")
-    assert packages.sha256_of(path) != first
+    assert files.sha256_of(path) != first
 
 
 @needs_smollm2
@@ -209,7 +210,7 @@ def test_damaged_cache_is_rebuilt(ids):
     with base.open("r+b") as file:
         file.seek(-9, 2)
         file.write(b"!")
-    assert packages.sha256_of(packages.gemma_gguf()).startswith("a5fd3b62")
+    assert files.sha256_of(packages.gemma_gguf()).startswith("a5fd3b62")
 
 
 @needs_gemma

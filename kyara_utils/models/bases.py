@@ -10,10 +10,11 @@ from pathlib import Path
 
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_import import gguf_to_transformers
-from kyara_utils.models.packages import gemma_gguf, read_json, replace_text, sha256_of
+from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.models.vocabulary import trimmed_gemma
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import read_json, replace_text, sha256_of
 
 PACKAGE = "gemma-3-270m"
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w./-]{1,96})?")

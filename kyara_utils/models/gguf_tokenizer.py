@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from kyara_utils.models.gguf_file import Gguf, read_gguf
-from kyara_utils.models.packages import replace_text, sha256_of
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import replace_text, sha256_of
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPACE = "▁"

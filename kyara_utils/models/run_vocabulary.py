@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.models.gguf_file import read_gguf
-from kyara_utils.models.packages import gemma_gguf, sha256_of
+from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.models.vocabulary import kept_ids
+from kyara_utils.runs.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -17,7 +17,7 @@ from kyara_utils.models.bases import MAPPING, as_folder, find_base
 from kyara_utils.models.vocabulary import SCRIPTS
 from kyara_utils.models.vocabulary_trimming import cut, restore
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training.show import read_any
+from kyara_utils.runs.tables import read_any
 
 
 def read_texts(paths: Iterable[Path]) -> list[str]:

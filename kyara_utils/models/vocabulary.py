@@ -17,9 +17,10 @@ import numpy as np
 
 from kyara_utils.models.gguf_file import Field, Gguf, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_tokenizer import BYTE, NORMAL, SPACE, Pieces, pieces_of, tokenizer_of
-from kyara_utils.models.packages import gemma_gguf, read_json, replace_text, sha256_of
+from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import read_json, replace_text, sha256_of
 
 VERSION = 1  # part of the cache key: raise it when the trimmed file would differ
 EMBEDDING = "token_embd.weight"

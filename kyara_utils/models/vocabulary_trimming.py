@@ -15,11 +15,10 @@ from kyara_utils.models.bases import MAPPING
 from kyara_utils.models.gguf_export import exportable, vocabulary
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_tokenizer import Pieces, tokenizer_of
-from kyara_utils.models.packages import replace_text, sha256_of
+from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.vocabulary import choose_ids, kept_ids, trim_gguf
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.files import replacing
-from kyara_utils.training.stage import weights_sha256
+from kyara_utils.runs.files import replace_text, replacing, sha256_of
 
 PER_TOKEN = ("embed_tokens.weight", "lm_head.weight")  # ends of the names of matrices with a row for each token
 COPIED = ("special_tokens_map.json", "chat_template.jinja")

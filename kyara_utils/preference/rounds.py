@@ -10,6 +10,7 @@ from typing import Any
 
 from kyara_utils.llm import add_usage, connect, trained
 from kyara_utils.models.gguf_export import export_gguf, exportable
+from kyara_utils.models.loading import load_model, load_tokenizer
 from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.pairs import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
@@ -17,7 +18,6 @@ from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.sft import held_out_loss
-from kyara_utils.training.stage import load_model, load_tokenizer
 
 Row = dict[str, Any]
 SEED_STEP = 1000  # between rounds, so that no round repeats another's samples

@@ -1,11 +1,14 @@
-"""Writing so that a reader sees the old or the new content, never half of it: one way for every file and folder."""
+"""Files and folders: written whole or not at all, hashed once, small ones read leniently; one way for every room."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 
 
@@ -31,3 +34,38 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read only when size or modification time changed."""
+    path = Path(path).resolve()
+    name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
+    memo = cache_dir() / "checksums" / f"{name}.json"
+    facts = path.stat()
+    stamp = {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    known = read_json(memo)
+    if {key: known.get(key) for key in stamp} == stamp and "sha256" in known:
+        return known["sha256"]
+    digest = _hash(path)
+    replace_text(memo, json.dumps({**stamp, "sha256": digest, "file": path.name}))
+    return digest
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object; a missing or damaged file reads as empty, so what it vouches for is made again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

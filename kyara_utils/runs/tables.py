@@ -80,6 +80,13 @@ def read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
+def read_any(path: Path) -> list[Row]:
+    """Read rows of a Parquet or JSON Lines file."""
+    if not path.is_file():
+        raise KyaraError(f"no file {path}; give a .parquet or .jsonl of rows")
+    return read_jsonl(path) if path.suffix == ".jsonl" else read_rows(path)
+
+
 def sample(items: list[Row], n: int, seed: int) -> list[Row]:
     """Return `n` items chosen by seed from a canonical order (all of them for n = 0), in that order."""
     ordered = sorted(items, key=lambda item: item["id"])

@@ -11,7 +11,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models import loading
 from kyara_utils.models.bases import check_tokenizer
+from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
 from kyara_utils.training import trainer_run
@@ -22,7 +24,6 @@ from kyara_utils.training.losses import WINS, check_loss, collator, loss_argumen
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
 from kyara_utils.training.methods import check_method, load_for_training, own_adapters, save_trained
 from kyara_utils.training.pair_rows import pair_ids, prepare_pairs
-from kyara_utils.training.precision import choose_precision
 
 Row = dict[str, Any]
 LOOKED_AT = 512  # training pairs at most whose rewards are measured afterwards: all would cost a quarter of an epoch
@@ -101,7 +102,7 @@ def train_dpo(
 
 
 def _check_pairs(model_dir: Path, pairs: list[Row], max_length: int, loss: str) -> None:
-    tokenizer = stages.load_tokenizer(model_dir)
+    tokenizer = loading.load_tokenizer(model_dir)
     check_tokenizer(model_dir, tokenizer)
     _, rejects, _ = prepare_pairs(pairs, tokenizer, max_length, loss)
     if rejects:
@@ -112,7 +113,7 @@ def _check_pairs(model_dir: Path, pairs: list[Row], max_length: int, loss: str) 
 def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     """Train one job in this process, one of `job["processes"]`, and write the model; return what was measured."""
     parameters, out_dir, checkpoints = job["parameters"], Path(job["out_dir"]), Path(job["checkpoints"])
-    model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
+    model, tokenizer = load_for_training(job["model_dir"], parameters), loading.load_tokenizer(job["model_dir"])
     started = time.time()
     with redirect_stderr(StringIO()):  # TRL's own progress bar for the reference cannot be turned off
         trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.precision import choose_precision, cpu_speeds
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.memory import GB, peak_memory
-from kyara_utils.training.precision import choose_precision, cpu_speeds
 
 # Peak TFLOP/s in the numbers we train in, and assumed USD per hour of rent. Makers halve these without sparsity.
 HARDWARE = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from kyara_utils.llm import Request, connect
 from kyara_utils.llm import trained as trained_model
+from kyara_utils.models.loading import load_model, load_tokenizer
 from kyara_utils.text.normalise import script_of
-from kyara_utils.training.stage import load_model, load_tokenizer
 
 Row = dict[str, Any]
 MARKS = ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>")

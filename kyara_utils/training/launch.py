@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
 from kyara_utils.training.methods import BACKENDS, need
-from kyara_utils.training.precision import choose_precision
 
 JOB, ROWS, MEASURED, LOG = "job.json", "job_rows.parquet", "job_measured.json", "launch.log"
 SAID = re.compile(r"KyaraError: (.{1,500})")

@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models import loading
 from kyara_utils.models.bases import MAPPING
-from kyara_utils.models.packages import read_json
+from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import stage as stages
-from kyara_utils.training.precision import choose_precision
+from kyara_utils.runs.files import read_json
 
 METHODS = ("full", "lora", "qlora")
 BACKENDS = ("trl", "unsloth")
@@ -53,13 +53,13 @@ def load_for_training(model_dir: Path, parameters: dict[str, Any]):
     if parameters["backend"] == "unsloth":
         return _load_unsloth(model_dir, parameters)
     if parameters["method"] == "full":
-        return stages.load_model(model_dir)
+        return loading.load_model(model_dir)
     return _with_adapters(_load_base(model_dir, parameters), parameters["seed"])
 
 
 def _load_base(model_dir: Path, parameters: dict[str, Any]):
     if parameters["method"] == "lora":
-        return stages.load_model(model_dir, dtype=parameters["dtype"])  # frozen weights need no fp32 copy
+        return loading.load_model(model_dir, dtype=parameters["dtype"])  # frozen weights need no fp32 copy
     import torch
     from peft import prepare_model_for_kbit_training
     from transformers import BitsAndBytesConfig
@@ -70,7 +70,7 @@ def _load_base(model_dir: Path, parameters: dict[str, Any]):
     )  # fmt: skip
     on_gpu = choose_precision()[0] == "cuda"
     place = torch.cuda.current_device() if on_gpu else "cpu"
-    model = stages.load_model(model_dir, quantization_config=quantised, device_map={"": place})
+    model = loading.load_model(model_dir, quantization_config=quantised, device_map={"": place})
     if not on_gpu:
         _keep_trainable(model)
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # the trainer's arguments decide
@@ -151,7 +151,7 @@ def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str
             model, weights = merged(model_dir, out_dir / "adapter"), None
         for name in model.all_tied_weights_keys if weights else ():  # gathered, a tied head is a second copy
             weights.pop(name, None)
-        stages.save_model(model, tokenizer, out_dir, state_dict=weights)
+        loading.save_model(model, tokenizer, out_dir, state_dict=weights)
         if (mapping := Path(model_dir) / MAPPING).is_file():
             shutil.copyfile(mapping, out_dir / MAPPING)  # a cut vocabulary stays restorable
     trainer.accelerator.wait_for_everyone()
@@ -161,7 +161,7 @@ def merged(model_dir: Path, adapter: Path):
     """Return the model of `model_dir` in fp32 on the CPU with an adapter folder merged in; the tie is checked."""
     from peft import PeftModel
 
-    base = stages.load_model(model_dir, device="cpu")
+    base = loading.load_model(model_dir, device="cpu")
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     if base.config.tie_word_embeddings:
         head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight

@@ -9,8 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models import loading
 from kyara_utils.models.bases import check_tokenizer
 from kyara_utils.models.chat_templates import encode
+from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import stage as stages
 from kyara_utils.training import trainer_run
@@ -19,7 +21,6 @@ from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import check_world, run_job, world_size
 from kyara_utils.training.memory import check_disk, check_memory, used_memory
 from kyara_utils.training.methods import check_method, load_for_training, own_adapters, packs, save_trained
-from kyara_utils.training.precision import choose_precision
 
 Row = dict[str, Any]
 ALL = "all"
@@ -129,7 +130,7 @@ def train_sft(
 
 
 def _train(job: dict[str, Any], rows: list[Row], held_out: list[Row], progress: bool) -> dict[str, Any]:
-    tokenizer = stages.load_tokenizer(job["model_dir"])
+    tokenizer = loading.load_tokenizer(job["model_dir"])
     check_tokenizer(job["model_dir"], tokenizer)
     before = _losses_of(job["model_dir"], tokenizer, held_out)
     measured = run_job(job, [{"messages": row["messages"]} for row in rows], fit, progress)
@@ -145,13 +146,13 @@ def _train(job: dict[str, Any], rows: list[Row], held_out: list[Row], progress: 
 
 
 def _losses_of(model_dir: Path, tokenizer, rows: list[Row]) -> dict[str, float]:
-    return held_out_losses(stages.load_model(model_dir), tokenizer, rows) if rows else {}
+    return held_out_losses(loading.load_model(model_dir), tokenizer, rows) if rows else {}
 
 
 def fit(job: dict[str, Any], rows: list[Row], progress: bool) -> dict[str, Any]:
     """Train one job in this process, one of `job["processes"]`, and write the model; return curve and seconds."""
     parameters, checkpoints = job["parameters"], Path(job["checkpoints"])
-    model, tokenizer = load_for_training(job["model_dir"], parameters), stages.load_tokenizer(job["model_dir"])
+    model, tokenizer = load_for_training(job["model_dir"], parameters), loading.load_tokenizer(job["model_dir"])
     trainer = _trainer(model, tokenizer, rows, parameters, checkpoints, job["save_steps"])
     check_world(trainer.args.world_size, job["processes"])
     own_adapters(model)

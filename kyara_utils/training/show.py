@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.models.chat_templates import render_row
+from kyara_utils.models.loading import load_tokenizer
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import read_jsonl, read_rows
+from kyara_utils.runs.tables import read_any
 from kyara_utils.training.pair_rows import check_pair_turns, pair_ids
-from kyara_utils.training.stage import load_tokenizer
 
 
 def render(tokenizer, row: dict[str, Any]) -> str:
@@ -28,13 +28,6 @@ def render(tokenizer, row: dict[str, Any]) -> str:
     ids = pair_ids(tokenizer, row)
     prompt = tokenizer.decode(ids["prompt_ids"])
     return "\n".join(f"{side}: {prompt}⟦{tokenizer.decode(ids[f'{side}_ids'])}⟧" for side in ("chosen", "rejected"))
-
-
-def read_any(path: Path) -> list[dict[str, Any]]:
-    """Read rows of a Parquet or JSON Lines file."""
-    if not path.is_file():
-        raise KyaraError(f"no file {path}; give a .parquet or .jsonl of rows")
-    return read_jsonl(path) if path.suffix == ".jsonl" else read_rows(path)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What every training stage shares: loading, saving, reuse of a finished stage, trainer arguments.
+"""What every training stage shares: reuse of a finished stage, trainer arguments.
 
 A stage is finished when `training.json` stands beside its weights; the file is written last, and it names the
 inputs by hash, so an interrupted or changed stage is trained again and an unchanged one is not.
@@ -12,23 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.models.chat_templates import CHAT_TEMPLATE, TURN_END
-from kyara_utils.models.packages import read_json, replace_text, sha256_of
-from kyara_utils.runs.env import keep_soft_caps
-from kyara_utils.runs.errors import KyaraError
+from kyara_utils.models.loading import weights_sha256
+from kyara_utils.models.precision import choose_precision
+from kyara_utils.runs.files import read_json, replace_text
 from kyara_utils.runs.tables import content_id
-from kyara_utils.training.precision import choose_precision
 
 RECORD = "training.json"
 VERSION = 3  # part of the key: raise it when training would give other weights
-
-
-def weights_sha256(model_dir: Path) -> str:
-    """Return one hash over the weight files of a model folder; `KyaraError` when there are none."""
-    files = sorted(Path(model_dir).glob("*.safetensors"))
-    if not files:
-        raise KyaraError(f"no weights in {model_dir}; run the step that writes that model")
-    return content_id(*[sha256_of(file) for file in files], prefix="", n=32)
 
 
 def stage_key(kind: str, model_dir: Path, data: str, parameters: dict[str, Any]) -> str:
@@ -50,50 +40,6 @@ def finish(out_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     record = {**record, "weights": weights_sha256(out_dir)}
     replace_text(out_dir / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
     return record
-
-
-def load_tokenizer(model_dir: Path):
-    """Load a tokenizer from a folder; a Gemma tokenizer gets our chat template with its `generation` tags."""
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(model_dir)
-    if TURN_END in tokenizer.get_vocab():
-        tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
-def load_model(model_dir: Path, device: str = "", dtype: str = "float32", **options: Any):
-    """Load a causal language model from safetensors, by default in fp32 on the device that `choose_precision` names.
-
-    Trained weights stay fp32 and bf16 hardware trains them in mixed precision. The model comes from a folder, never
-    from memory: TRL may reload its reference from there. `options` go to `from_pretrained`.
-    """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as noise
-
-    noise.disable_progress_bar()
-    keep_soft_caps()
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, use_safetensors=True, **options)
-    return model if "device_map" in options else model.to(device or choose_precision()[0])
-
-
-def set_stops(model, tokenizer) -> None:
-    """Let generation stop at `<eos>` and `<end_of_turn>`.
-
-    The trainer aligns the stop tokens with the tokenizer's `<eos>` alone; a served model would then run on.
-    """
-    stops = [tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
-    model.generation_config.eos_token_id = [stop for stop in stops if stop is not None]
-
-
-def save_model(model, tokenizer, out_dir: Path, **options: Any) -> None:
-    """Save weights (safetensors) and tokenizer, with the stop tokens in the generation config."""
-    set_stops(model, tokenizer)
-    try:
-        model.save_pretrained(out_dir, **options)
-        tokenizer.save_pretrained(out_dir)
-    except Exception as error:  # safetensors raises its own type when a disk is full
-        raise KyaraError(f"cannot save the model in {out_dir} ({error}); free or remount the disk") from error
 
 
 def common_arguments(folder: Path, *, seed: int, dtype: str, save_steps: int = 0) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.models.packages import read_json
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.files import read_json
 
 # What a checkpoint holds beside its state: weights and optimizer as one process, FSDP and DeepSpeed write them.
 CHECKPOINT = (("*.safetensors", "pytorch_model_fsdp*", "global_step*"), ("optimizer*", "global_step*"))

@@ -5,11 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from kyara_utils.models.packages import replace_text
+from kyara_utils.models.precision import choose_precision
+from kyara_utils.runs.files import replace_text
 from kyara_utils.runs.tables import read_rows
 from kyara_utils.training import dpo, sft
 from kyara_utils.training.launch import MEASURED, ROWS, check_world
-from kyara_utils.training.precision import choose_precision
 from kyara_utils.training.stage import quiet
 
 FITS = {"sft": sft.fit, "dpo": dpo.fit}

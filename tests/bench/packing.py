@@ -19,13 +19,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the targets are those of a CPU
 
 from record import Result, publish  # noqa: E402
 
+from kyara_utils.models import loading
 from kyara_utils.models.bases import base_model_dir  # noqa: E402
 from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
 from kyara_utils.models.packages import gemma_gguf  # noqa: E402
+from kyara_utils.models.precision import choose_precision  # noqa: E402
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma  # noqa: E402
 from kyara_utils.training import sft, stage, trainer_run  # noqa: E402
 from kyara_utils.training.data import prepare_conversations  # noqa: E402
-from kyara_utils.training.precision import choose_precision  # noqa: E402
 
 CORPUS = Path(__file__).resolve().parents[2] / "kyara_utils" / "data" / "corpus"
 RUNS, ROWS, MAX_LENGTH, PADDED_BATCH, FEW = 5, 40, 384, 8, 12
@@ -48,7 +49,7 @@ def conversations(texts: list[str]) -> list[dict]:
 
 def one_epoch(model_dir: Path, rows: list[dict], shape: dict, folder: Path) -> dict[str, float]:
     """Wall and CPU seconds of one epoch, and the positions that the model computed."""
-    model, tokenizer = stage.load_model(model_dir, device="cpu"), stage.load_tokenizer(model_dir)
+    model, tokenizer = loading.load_model(model_dir, device="cpu"), loading.load_tokenizer(model_dir)
     with stage.quiet():
         parameters = SETTINGS | shape
         trainer = sft._trainer(model, tokenizer, rows, parameters, folder, 0)
@@ -120,7 +121,7 @@ def main() -> None:
         folder = Path(name)
         trimmed = gguf_to_transformers(trimmed_gemma(kept_ids(gemma_gguf(), texts)), folder / "trimmed")
         whole, _ = base_model_dir("gemma-3-270m", folder / "whole")
-        rows, rejects, _ = prepare_conversations(conversations(texts), stage.load_tokenizer(trimmed), MAX_LENGTH)
+        rows, rejects, _ = prepare_conversations(conversations(texts), loading.load_tokenizer(trimmed), MAX_LENGTH)
         assert not rejects, rejects
         results = []
         for dtype in sorted({"float32", choose_precision()[1]}):

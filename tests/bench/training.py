@@ -23,13 +23,14 @@ from pathlib import Path
 from packing import CORPUS
 from record import Result, publish
 
+from kyara_utils.models import loading
 from kyara_utils.models.bases import base_model_dir
 from kyara_utils.models.gguf_import import gguf_to_transformers
 from kyara_utils.models.packages import gemma_gguf
+from kyara_utils.models.precision import choose_precision
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.training import dpo, estimate, memory, sft, stage
 from kyara_utils.training.data import prepare_conversations
-from kyara_utils.training.precision import choose_precision
 
 RUNS = {"cpu": 3, "cuda": 5}
 ROWS = {"cpu": (60, 20), "cuda": (512, 128)}  # conversations and pairs
@@ -66,7 +67,7 @@ def pairs(rows: list[dict]) -> list[dict]:
 
 def child(model: Path, kind: str, device: str, out: Path) -> dict:
     """Train once in this process; useful tokens, seconds, CPU seconds and peak memory."""
-    tokenizer, length = stage.load_tokenizer(model), LENGTH[device]
+    tokenizer, length = loading.load_tokenizer(model), LENGTH[device]
     rows, _, counts = prepare_conversations(conversations(ROWS[device][0]), tokenizer, length)
     if kind.startswith("dpo"):
         rows, _, counts = dpo.prepare_pairs(pairs(rows[: ROWS[device][1]]), tokenizer, 2 * length)
@@ -123,7 +124,7 @@ def timed(trainer_class, config_class, model: Path, tokenizer, rows: list[dict],
     )  # fmt: skip
     with stage.quiet():
         data = Dataset.from_list(rows)
-        trainer = trainer_class(stage.load_model(model), args=stage.one_device(arguments), train_dataset=data,
+        trainer = trainer_class(loading.load_model(model), args=stage.one_device(arguments), train_dataset=data,
                                 processing_class=tokenizer)  # fmt: skip
         started = time.perf_counter()
         trainer.train()
@@ -151,9 +152,9 @@ def shaped_like_gemma2(folder: Path, tokenizer_of: Path) -> Path:
     """A folder with random weights in Gemma-2-2b's shape."""
     from transformers import AutoModelForCausalLM, Gemma2Config
 
-    tokenizer = stage.load_tokenizer(tokenizer_of)
+    tokenizer = loading.load_tokenizer(tokenizer_of)
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    stage.save_model(AutoModelForCausalLM.from_config(Gemma2Config(**GEMMA2_2B, **ids)), tokenizer, folder)
+    loading.save_model(AutoModelForCausalLM.from_config(Gemma2Config(**GEMMA2_2B, **ids)), tokenizer, folder)
     return folder
 
 
