@@ -183,7 +183,7 @@ def test_precision_follows_the_measurement():
 def test_memory_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monkeypatch):
     """A kernel killed for memory leaves a notebook that says every cell completed."""
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**20)
-    monkeypatch.setattr(stage, "load_model", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "load_model", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(KyaraError, match=r"needs about .* GB on cpu, 0\.0 GB are free .*; (set|lower|use) "):
         train_sft(base, rows, [], tmp_path / "sft", **SFT)
 

@@ -15,7 +15,7 @@ import yaml
 
 from kyara_utils.runs.errors import KyaraError
 
-TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 @dataclass(frozen=True)
