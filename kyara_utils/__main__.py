@@ -1,10 +1,12 @@
 """`python -m kyara_utils run|status|calls|doctor`: the command line; errors are one line and exit code 1."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.logs import show_messages
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,14 +36,20 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     options = parser().parse_args(arguments)
+    show_messages()
     try:
-        return COMMANDS[options.command](options)
+        code = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return code
     except KyaraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads the pipe has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _run(options: argparse.Namespace) -> int:

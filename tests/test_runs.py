@@ -1,6 +1,7 @@
 """Parameters, manifests and freshness: the machinery that decides whether hours of work are repeated or trusted."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from kyara_utils.__main__ import main
 from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, steps, write_rows
+from kyara_utils.runs.logs import show_messages
 from kyara_utils.runs.run import start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -307,3 +309,21 @@ for write in (lambda: write_rows(folder / "t.parquet", rows), lambda: write_csv(
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout.split("\n")[:3] == ["one line"] * 3, done.stdout + done.stderr
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".parquet", ".csv", ".json")]
+
+
+def test_messages_are_plain_lines_once(capsys):
+    """A notebook started twice must not say everything twice, and a log must read as the notebook does."""
+    show_messages()
+    show_messages()
+    logging.getLogger("kyara_utils.some.room").info("3 of 4 rows kept")
+    logging.getLogger("another.package").info("noise")
+    assert capsys.readouterr().out == "3 of 4 rows kept\n"
+
+
+def test_a_closed_pipe_ends_quietly(project):
+    """`python -m kyara_utils status | head -1` must not end in a traceback."""
+    command = [sys.executable, "-m", "kyara_utils", "status", "tiny"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

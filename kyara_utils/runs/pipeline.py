@@ -1,5 +1,6 @@
 """The chain through papermill: serial, strict, skipping what is fresh, with a live line for people and for logs."""
 
+import logging
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.env import find_root, runs_dir, writable
 from kyara_utils.runs.errors import KyaraError
 
+log = logging.getLogger(__name__)
 RowsOf = Callable[[str, str], int | None]
 Estimate = Callable[[list[dict[str, Any]], dict[str, Any], RowsOf], list[str]]
 
@@ -73,12 +75,12 @@ def run(
     for name in _selected(list(chain), only, first, last):
         reason = _reason(root, recipe, chain[name], values[name], ran if dry_run else set())
         if not reason:
-            print(f"{name:<24} fresh, skipped")
+            log.info(f"{name:<24} fresh, skipped")
             continue
-        print(f"{name:<24} {'would run' if dry_run else 'runs'}: {reason}{_last_cost(root, recipe, name)}", flush=True)
+        log.info(f"{name:<24} {'would run' if dry_run else 'runs'}: {reason}{_last_cost(root, recipe, name)}")
         if dry_run and estimate:
             others = {f"{step[:2]}.{key}": value for step, known in values.items() for key, value in known.items()}
-            _print_estimate(estimate, root, recipe, chain[name], others | values[name])
+            _log_estimate(estimate, root, recipe, chain[name], others | values[name])
         if not dry_run:
             execute(root, recipe, chain[name], values[name])
         ran.add(name)
@@ -108,7 +110,7 @@ def _last_cost(root: Path, recipe: str, name: str) -> str:
     return f" (last time {calls['calls']} calls, {calls['prompt_tokens'] + calls['completion_tokens']:,} tokens{cost})"
 
 
-def _print_estimate(
+def _log_estimate(
     estimate: Estimate, root: Path, recipe: str, step: steps.Step, values: dict[str, Any]
 ) -> None:
     def rows_of(name: str, output: str) -> int | None:
@@ -116,7 +118,7 @@ def _print_estimate(
         return done["outputs"][output]["rows"] if done else None
 
     for line in estimate(list(step.calls), values, rows_of) if step.calls else []:
-        print(f"{'':<24} {line}")
+        log.info(f"{'':<24} {line}")
 
 
 def execute(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -> Path:

@@ -4,6 +4,7 @@ The notebook itself writes the manifest, so the runner, plain `papermill` and "R
 """
 
 import fcntl
+import logging
 import os
 import random
 import resource
@@ -15,7 +16,9 @@ from typing import Any
 from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.env import device_and_dtype, find_root, hardware, versions, writable
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.logs import show_messages
 
+log = logging.getLogger(__name__)
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "open"}
 PLAIN = (bool, int, float, str, list, dict)
 STARTED = "_kyara_started"
@@ -23,7 +26,8 @@ _locks: dict[Path, Any] = {}  # of this process, so that a cell can be run again
 
 
 def start(step: str, namespace: dict[str, Any]) -> "Run":
-    """Check parameters and inputs, take the step's lock, seed, print where we are; return the `Run`."""
+    """Check parameters and inputs, take the step's lock, seed, log where we are; return the `Run`."""
+    show_messages()
     warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress lines are what a log can keep
     root = find_root()
     chain = steps.load_steps(root)
@@ -84,13 +88,13 @@ class Run:
         np.random.seed(seed % 2**32)
 
     def report(self) -> None:
-        """Print recipe, versions, device and dtype with the reason."""
+        """Log recipe, versions, device and dtype with the reason."""
         device, dtype, reason = device_and_dtype()
         found = versions()
         names = ("python", "torch", "transformers", "trl")
         shown = ", ".join(f"{name} {found[name]}" for name in names if name in found)
-        print(f"{self.step.name} · recipe {self.recipe} · {shown}")
-        print(f"device {device}, dtype {dtype}: {reason}")
+        log.info(f"{self.step.name} · recipe {self.recipe} · {shown}")
+        log.info(f"device {device}, dtype {dtype}: {reason}")
 
     def _done(self, need: str) -> dict[str, Any]:
         done = manifest.read(steps.step_dir(self.root, self.recipe, need))
@@ -160,7 +164,8 @@ class Run:
         manifest.write_json(self.dir / manifest.NAME, content)
         self._lock.close()
         sizes = ", ".join(f"{n} {o['rows']} rows" for n, o in content["outputs"].items() if o["rows"] is not None)
-        print(f"done in {content['seconds']} s, peak {content['peak_memory_gb']} GB" + (f" · {sizes}" if sizes else ""))
+        spent = f"done in {content['seconds']} s, peak {content['peak_memory_gb']} GB"
+        log.info(f"{spent} · {sizes}" if sizes else spent)
         return content
 
 
