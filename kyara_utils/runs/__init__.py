@@ -3,8 +3,10 @@
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.run import Run, finished, start
 from kyara_utils.runs.tables import (
+    RowWriter,
     answer,
     content_id,
+    iter_rows,
     meta,
     question,
     read_csv,
@@ -17,6 +19,6 @@ from kyara_utils.runs.tables import (
 )
 
 __all__ = [
-    "KyaraError", "Run", "answer", "content_id", "finished", "meta", "question", "read_csv", "read_jsonl", "read_rows",
-    "reject", "sample", "start", "write_csv", "write_rows",
+    "KyaraError", "RowWriter", "Run", "answer", "content_id", "finished", "iter_rows", "meta", "question", "read_csv", "read_jsonl",
+    "read_rows", "reject", "sample", "start", "write_csv", "write_rows",
 ]  # fmt: skip

@@ -4,14 +4,20 @@ import csv
 import hashlib
 import json
 import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Row = dict[str, Any]
-REJECT_KEYS = ("id", "step", "rule", "detail", "row")
+BATCH = 4096  # rows of a table in memory at once, and of one row group
+BUFFER = 1 << 20  # bytes read at once of each column
 
 
 def content_id(*parts: str, prefix: str = "id_", n: int = 8) -> str:
@@ -26,21 +32,100 @@ def reject(step: str, rule: str, row: Row, detail: str = "") -> Row:
     return {"id": row.get("id", content_id(body)), "step": step, "rule": rule, "detail": detail, "row": body}
 
 
-def write_rows(path: Path, rows: list[Row], columns: tuple[str, ...] = ()) -> Path:
-    """Write rows as Parquet under a temporary name, then rename, so a half-written file never has the final name.
+class RowWriter:
+    """Writes rows as Parquet, `BATCH` in memory at a time, so a table larger than memory is no trouble.
 
-    `columns` fixes the schema of an empty table (all strings); otherwise it is inferred from the rows.
+    Use as a context manager; the file takes its name when the block ends well, and on an error nothing is left.
+    The same rows give the same bytes, however they arrive. `count` is the number of rows taken so far.
+
+        with RowWriter(path, CONVERSATION) as out:
+            out.add(row)
     """
+
+    def __init__(self, path: Path, schema: "pa.Schema", batch: int = BATCH) -> None:
+        self.path, self.schema, self.count = Path(path), schema, 0
+        self._batch, self._rows, self._known = batch, [], frozenset(schema.names)
+
+    def __enter__(self) -> "RowWriter":
+        import pyarrow.parquet as pq
+
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            self._file = stack.enter_context(pq.ParquetWriter(temporary, self.schema, compression="zstd"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            self._stack.__exit__(*raised)
+            return
+        with self._stack:
+            if self._rows or not self.count:
+                self._flush()
+
+    def add(self, row: Row) -> None:
+        """Take a row; a column it lacks is null. Raises `KyaraError` for a column the schema lacks or a wrong type."""
+        if unknown := row.keys() - self._known:
+            raise KyaraError(f"{self.path.name} has no column {sorted(unknown)[0]}; add it to the schema with its type")
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) == self._batch:
+            self._flush()
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Take rows, one after the other."""
+        for row in rows:
+            self.add(row)
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        columns = [self._column(pa, field) for field in self.schema]
+        self._file.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+        self._rows = []
+
+    def _column(self, pa: Any, field: "pa.Field") -> "pa.Array":
+        try:
+            return pa.array([row.get(field.name) for row in self._rows], field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
+            why = str(error).splitlines()[0]
+            raise KyaraError(f"{self.path.name}: column {field.name} must be {field.type} ({why})") from error
+
+
+def write_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema | None" = None, columns: Iterable[str] = ()) -> Path:
+    """Write a table at once through `RowWriter`; without a schema it is guessed from `rows`, which must be a list."""
+    with RowWriter(path, schema or _guessed(rows, columns)) as out:
+        out.extend(rows)
+    return Path(path)
+
+
+def _guessed(rows: Any, columns: Iterable[str]) -> "pa.Schema":
+    """For callers that do not name a schema yet."""
     import pyarrow as pa
+
+    return pa.Table.from_pylist(rows).schema if rows else pa.schema({name: pa.string() for name in columns or ("id",)})
+
+
+def iter_rows(path: Path, columns: Sequence[str] | None = None, batch: int = BATCH) -> Iterator[Row]:
+    """Yield the rows of a Parquet table, `batch` in memory at a time; only `columns`, if given, are read.
+
+    Raises `KyaraError` when the file is missing or damaged, or lacks one of `columns`.
+    """
     import pyarrow.parquet as pq
 
-    if rows:
-        table = pa.Table.from_pylist(rows)
-    else:
-        table = pa.table({name: pa.array([], pa.string()) for name in columns or ("id",)})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    return Path(path)
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+            if missing := set(columns or ()) - set(file.schema_arrow.names):
+                raise KyaraError(f"{path} has no column {sorted(missing)[0]}; rerun the step that writes it")
+            for part in file.iter_batches(batch, columns=columns):
+                yield from part.to_pylist()
+    except (OSError, ValueError) as error:
+        raise KyaraError(f"cannot read {path}: {error}; delete it and rerun the step that writes it") from error
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a small Parquet table whole, as a list of dicts: some 2 kB a row and good for 10,000s; else `iter_rows`."""
+    return list(iter_rows(path))
 
 
 def write_csv(path: Path, rows: list[Row]) -> Path:
@@ -59,18 +144,8 @@ def read_csv(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read a Parquet table as a list of dicts; a damaged or missing file is a `KyaraError`."""
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:
-        raise KyaraError(f"cannot read {path}: {error}; delete it and rerun the step that writes it") from error
-
-
 def read_jsonl(path: Path) -> list[Row]:
-    """Read JSON Lines; a bad line is named by its number."""
+    """Read small JSON Lines whole; a bad line is named by its number."""
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -81,7 +156,7 @@ def read_jsonl(path: Path) -> list[Row]:
 
 
 def read_any(path: Path) -> list[Row]:
-    """Read rows of a Parquet or JSON Lines file."""
+    """Read a small Parquet or JSON Lines file whole."""
     if not path.is_file():
         raise KyaraError(f"no file {path}; give a .parquet or .jsonl of rows")
     return read_jsonl(path) if path.suffix == ".jsonl" else read_rows(path)

@@ -1,0 +1,111 @@
+"""Tables between steps: types that do not depend on the rows at hand, memory that does not depend on their number."""
+
+import math
+import sys
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kyara_utils.runs import KyaraError, RowWriter, iter_rows, read_rows, reject, write_rows
+from kyara_utils.runs.schemas import CHUNK, CONVERSATION, PREFERENCE, REJECT, extend, schema
+
+TALK = {"id": "a", "messages": [{"role": "user", "content": "你好"}], "lang": "zh-Hant", "source": "rag",
+        "parents": [], "call_ids": ["c"], "meta": "{}"}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [CHUNK, CONVERSATION, PREFERENCE, REJECT])
+def test_an_empty_table_has_its_types(tmp_path, columns):
+    """Step 04 joins the tables of 02 and 03 even when one of them is empty."""
+    write_rows(tmp_path / "t.parquet", [], columns)
+    assert pq.read_schema(tmp_path / "t.parquet").equals(columns)
+
+
+def test_an_all_empty_column_keeps_its_type(tmp_path):
+    """Guessed, `tags` would be list<null> and `score` null, and a later full file could not be joined to this one."""
+    wide = extend(CONVERSATION, tags=list[str], score=float)
+    write_rows(tmp_path / "t.parquet", [TALK | {"tags": [], "score": None}], wide)
+    assert pq.read_schema(tmp_path / "t.parquet").equals(wide)
+    assert read_rows(tmp_path / "t.parquet") == [TALK | {"tags": [], "score": None}]
+
+
+def test_schemas_are_extended_not_changed():
+    """A stage that gives a known column another type would break every reader of the column."""
+    assert extend(CONVERSATION, source=str) == CONVERSATION
+    assert extend(REJECT, n=int).names == [*REJECT.names, "n"]
+    assert schema(a=pa.list_(pa.int32())).field("a").type == pa.list_(pa.int32())
+    with pytest.raises(KyaraError, match="source is string, not int64"):
+        extend(CONVERSATION, source=int)
+    with pytest.raises(KyaraError, match="column x has no known type"):
+        schema(x=complex)
+
+
+def test_the_reject_row_has_the_columns_of_its_table():
+    """A column added to one of the two alone would be lost, or stop every step."""
+    assert list(reject("01", "rule", {"id": "x"})) == REJECT.names
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [(TALK | {"tag": "x"}, "no column tag; add it"), (TALK | {"parents": 3}, "column parents must be list"),
+     (TALK | {"id": 3}, "column id must be string"), (TALK | {"id": "\ud800"}, "column id must be string")],
+)  # fmt: skip
+def test_a_row_that_does_not_fit_is_named(tmp_path, row, words):
+    """Arrow would drop an unknown column without a word."""
+    with pytest.raises(KyaraError, match=words) as error:
+        write_rows(tmp_path / "t.parquet", [row], CONVERSATION)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_batches_do_not_show(tmp_path):
+    """Equal rows give equal bytes whether they come one by one or together: a rerun must not spread."""
+    rows = [TALK | {"id": str(n)} for n in range(10_000)]
+    write_rows(tmp_path / "a.parquet", rows, CONVERSATION)
+    with RowWriter(tmp_path / "b.parquet", CONVERSATION) as out:
+        out.extend(rows[:3])
+        for row in rows[3:]:
+            out.add(row)
+    assert out.count == 10_000
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert list(iter_rows(tmp_path / "b.parquet", batch=7)) == rows
+    assert next(iter_rows(tmp_path / "b.parquet", columns=["id", "messages"])) == {
+        "id": "0",
+        "messages": TALK["messages"],
+    }
+
+
+def test_an_interrupted_table_leaves_the_old_one(tmp_path):
+    """Half a table under its final name would be read as the whole by every later step."""
+    path = write_rows(tmp_path / "t.parquet", [TALK], CONVERSATION)
+    with pytest.raises(KeyboardInterrupt), RowWriter(path, CONVERSATION) as out:
+        out.extend(TALK | {"id": str(n)} for n in range(5000))
+        raise KeyboardInterrupt
+    assert read_rows(path) == [TALK] and [item.name for item in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_reading_names_what_is_wrong(tmp_path):
+    """A column that is not there reads as nothing at all in Arrow."""
+    path = write_rows(tmp_path / "t.parquet", [TALK], CONVERSATION)
+    with pytest.raises(KyaraError, match="no column score; rerun"):
+        next(iter_rows(path, columns=["score"]))
+    path.write_bytes(path.read_bytes()[:-20])
+    for broken in (path, tmp_path / "missing.parquet"):
+        with pytest.raises(KyaraError, match="rerun the step that writes it"):
+            next(iter_rows(broken))
+
+
+def test_memory_does_not_grow_with_the_table(tmp_path):
+    """A list of 3.6 million conversations takes tens of GB; a batch of them does not."""
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        with RowWriter(tmp_path / f"{n}.parquet", REJECT, batch=256) as out:
+            out.extend(reject("01", "rule", {"id": str(at), "text": "字" * 500}) for at in range(n))
+        assert sum(1 for _ in iter_rows(tmp_path / f"{n}.parquet", batch=256)) == n
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    small, large = peak(1000), peak(8000)
+    assert math.isclose(small, large, rel_tol=0.3), (small, large, sys.version)
