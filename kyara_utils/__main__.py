@@ -68,7 +68,8 @@ def _status(options: argparse.Namespace) -> int:
     for row in status(options.recipe):
         seconds = f"{row['seconds']:7.1f} s {row['peak_gb']:5.2f} GB" if row["seconds"] is not None else " " * 18
         rows = ", ".join(f"{name} {count}" for name, count in row["rows"].items())
-        print(f"{row['step']:<24} {seconds}  {row['state']:<28} {rows}")
+        date = row["finished"][:16].replace("T", " ")
+        print(f"{row['step']:<24} {date:<16} {seconds}  {row['state']:<28} {rows}".rstrip())
     return 0
 
 

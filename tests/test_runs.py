@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.__main__ import main
-from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, steps, write_rows
+from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, source, steps, write_rows
 from kyara_utils.runs.logs import show_messages
+from kyara_utils.runs.pipeline import execute
 from kyara_utils.runs.run import start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +179,7 @@ def test_two_processes_never_write_one_step(project):
 
 def test_run_all_twice_in_one_kernel(project):
     """In Jupyter the second "Run all" finds the first one's variables; they are no misspelt parameters."""
-    namespace = {"recipe": "tiny", "rate": 1.0e-4, "n": 3}
+    namespace = {"In": [], "recipe": "tiny", "rate": 1.0e-3, "n": 3}
     start("01_one", namespace)
     namespace |= {"rows_seen": 5, "label": "x"}
     start("01_one", namespace)
@@ -220,15 +221,111 @@ def test_plain_papermill_leaves_the_same_manifest(project):
     assert stale(project, "01_one") == ""
 
 
-def test_run_all_in_jupyter_leaves_the_same_manifest(project, monkeypatch):
-    """JupyterLab starts a kernel in the notebook's folder and injects nothing: the defaults must do."""
+def run_all(project, notebook: str) -> None:
+    """What JupyterLab does: a kernel in the notebook's folder, nothing injected."""
     import nbformat
     from nbclient import NotebookClient
 
-    (project / "params/tiny/01_one.yaml").write_text("recipe: tiny\n")
-    notebook = nbformat.read(project / "notebooks/01_one.ipynb", as_version=4)
-    NotebookClient(notebook, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
+    content = nbformat.read(project / notebook, as_version=4)
+    NotebookClient(content, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
+
+
+def test_run_all_in_jupyter_leaves_the_same_manifest(project):
+    """With nothing injected the recipe's YAML counts, not the defaults of the cell, or two runs share one folder."""
+    run_all(project, "notebooks/01_one.ipynb")
     assert stale(project, "01_one") == ""
+    assert manifest.read(project / "runs/tiny/01_one")["key"]["params"]["rate"] == 1.0e-4
+
+
+DEFAULTS = {"recipe": "tiny", "rate": 1.0e-3, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [
+        (DEFAULTS, (1.0e-4, 3)),  # Run all: the YAML's rate
+        (DEFAULTS | {"n": 5}, (1.0e-4, 5)),  # edited by hand
+        (DEFAULTS | {"In": ["", "# Parameters\nrecipe = 'tiny'\nrate = 0.001\n"]}, (1.0e-3, 3)),  # injected: wins
+        (DEFAULTS | {"In": ["", '# Parameters\nrecipe = "tiny"\n']}, (1.0e-4, 3)),  # the rest from the YAML
+        (DEFAULTS | {"In": ["# Parameters\n%magic x ="]}, (1.0e-4, 3)),  # a user's cell, not papermill's
+    ],
+)
+def test_one_truth_for_parameters(project, namespace, expected):
+    """An injected value wins, then an edited one, then the YAML, then the default; the notebook sees the outcome."""
+    namespace = {"In": []} | namespace
+    run = start("01_one", namespace)
+    assert (run.params["rate"], run.params["n"]) == expected == (namespace["rate"], namespace["n"])
+    assert start("01_one", namespace).params == run.params, (
+        "the start cell run again must not take the YAML for an edit"
+    )
+
+
+def test_values_say_where_they_come_from(project, capsys):
+    """A default that the YAML overrides must not look as if it counted."""
+    start("01_one", {"In": []} | DEFAULTS | {"n": 5})
+    said = capsys.readouterr().out
+    assert "values from params/tiny/01_one.yaml: rate 0.0001 (the cell says 0.001)" in said
+    assert "edited in the parameters cell: n 5" in said
+
+
+def test_papermill_without_a_recipe_writes_nowhere(project):
+    """A YAML that lacks `recipe:` would leave its run in the folder of the notebook's default recipe."""
+    with pytest.raises(KyaraError, match="papermill was given rate but no recipe; add the line `recipe: NAME`"):
+        start("01_one", {"In": ["# Parameters\nrate = 0.5\n"]} | DEFAULTS | {"rate": 0.5})
+    assert not (project / "runs").exists()
+    (project / "params/tiny/02_two.yaml").write_text("recipe: smoke\n")
+    with pytest.raises(KyaraError, match="says recipe: smoke, but lies in params/tiny"):
+        params.load_recipe(project, "tiny", "02_two")
+
+
+def test_a_misspelt_name_from_papermill_is_refused(project):
+    """Papermill injects it as a global that nobody reads, with at most a warning."""
+    with pytest.raises(KyaraError, match="unknown parameter ratee; did you mean rate"):
+        start("01_one", {"In": ["# Parameters\nrecipe = 'tiny'\nratee = 2.0\n"]} | DEFAULTS | {"ratee": 2.0})
+
+
+def test_what_fails_before_the_work_leaves_the_old_manifest(project):
+    """A typo must not throw away the record of hours of work, and the record must not pass for this run's success."""
+    do("01_one")
+    for wrong in ({"rate": "fast"}, {"nn": 1}, {"recipe": "tinny"}):
+        with pytest.raises(KyaraError):
+            do("01_one", **wrong)
+    assert stale(project, "01_one") == ""
+    write_notebook(project, "01_one", extra="", text="two")
+    path = project / "notebooks/01_one.ipynb"
+    path.write_text(path.read_text().replace("run = start", "raise SystemExit; run = start"))
+    with pytest.raises(KyaraError):
+        execute(project, "tiny", steps.load_steps(project)["01_one"], {"recipe": "tiny", "rate": 1.0e-4, "n": 3})
+
+
+def test_a_checkout_that_is_not_imported_is_refused(project):
+    """The key would hash the checkout while Python runs an installed copy: fresh without ever having run."""
+    room = project / "kyara_utils/runs"
+    shutil.copytree(ROOT / "kyara_utils/runs", room)
+    (project / "kyara_utils/__init__.py").write_text("")
+    source.check_imported(project, ["runs"])
+    (room / "errors.py").write_text("x = 1\n")
+    with pytest.raises(KyaraError, match="differs from this checkout's; run in the checkout: pip install"):
+        source.check_imported(project, ["runs"])
+
+
+def test_a_room_edited_under_a_running_kernel_is_refused(monkeypatch):
+    """Python keeps the old code in memory, the key would hash the new one."""
+    monkeypatch.setattr(source, "_first_seen", {})
+    source.check_imported(ROOT, ["text"])
+    monkeypatch.setattr(source, "_first_seen", dict.fromkeys(source._first_seen, "another hash"))
+    with pytest.raises(KyaraError, match="was edited after this kernel had loaded it; restart the kernel"):
+        source.check_imported(ROOT, ["text"])
+
+
+def test_a_folder_that_is_not_there_is_named_before_the_work(project):
+    """`corpus: ./dcos` would otherwise be found out by the step itself, its old manifest gone."""
+    step = steps.Step("01_one", (), (), ("corpus", "base_model"))
+    values = {"corpus": "bundled", "base_model": "google/gemma-2-2b-it"}
+    assert steps.missing_folder(project, step, values) == ""
+    assert steps.missing_folder(project, step, values | {"corpus": "hub:wikimedia/wikipedia:zh"}) == ""
+    assert "corpus dcos does not exist" in steps.missing_folder(project, step, values | {"corpus": "dcos"})
+    assert "base_model ./m does not exist" in steps.missing_folder(project, step, values | {"base_model": "./m"})
 
 
 def test_dry_run_changes_nothing(project, capsys):
@@ -237,10 +334,24 @@ def test_dry_run_changes_nothing(project, capsys):
     assert "01_one" in capsys.readouterr().out and not (project / "runs/tiny/01_one").exists()
 
 
+def test_wrong_order_and_wrong_names_are_answered(project, capsys):
+    """`--from 08 --to 03` did nothing, silently; accelerate's settings are no recipe; the nearest name helps."""
+    (project / "params/accelerate").mkdir()
+    (project / "params/accelerate/ddp.yml").write_text("x: 1")
+    for arguments, words in (
+        (["tiny", "--from", "02", "--to", "01"], "--from 02_two comes after --to 01_one"),
+        (["accelerate"], "no recipe accelerate in params"),
+        (["tiny", "--only", "2_two"], "no step 2_two; did you mean 02_two?"),
+        (["tiny", "--set", "01.raet=2"], "unknown parameter raet; did you mean rate?"),
+    ):
+        assert main(["run", *arguments]) == 1
+        assert words in capsys.readouterr().err
+
+
 def test_unknown_recipe_and_step(project, capsys):
     """A typo in the command line must be answered with what there is."""
     assert main(["run", "tinny"]) == 1
-    assert "known: tiny" in capsys.readouterr().err
+    assert "did you mean tiny?" in capsys.readouterr().err
     assert main(["run", "tiny", "--only", "07"]) == 1
     assert "01_one, 02_two" in capsys.readouterr().err
 

@@ -7,6 +7,7 @@ with a misspelt learning rate would be green. Here every name and type is checke
 import ast
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,22 +79,30 @@ def resolve(parameters: dict[str, Parameter], given: dict[str, Any], origin: str
     """Return every declared parameter with its given value or default; raise on an unknown name or a wrong type."""
     for name in given:
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, 1)
-            fix = f"did you mean {near[0]}?" if near else f"known: {', '.join(parameters)}"
-            raise KyaraError(f"{origin}: unknown parameter {name}; {fix}")
+            raise KyaraError(f"{origin}: unknown parameter {name}; {nearest(name, parameters)}")
     return {
         name: check_value(parameter, given.get(name, parameter.default), origin)
         for name, parameter in parameters.items()
     }
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown name: the nearest of the known ones, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+
+
+def recipes(root: Path) -> list[str]:
+    """Folders of params/ that hold a step's YAML; others there (accelerate's settings) are no recipes."""
+    return sorted({path.parent.name for path in (root / "params").glob("*/[0-9][0-9]_*.yaml")})
+
+
 def load_recipe(root: Path, recipe: str, step: str) -> tuple[dict[str, Any], str]:
     """Return the flat YAML of one step of a recipe, and its path for messages. A missing file means all defaults."""
-    folder = root / "params" / recipe
-    if not folder.is_dir():
-        known = sorted(path.name for path in (root / "params").iterdir() if path.is_dir())
-        raise KyaraError(f"no recipe {recipe} in params; known: {', '.join(known)}")
-    path = folder / f"{step}.yaml"
+    if recipe not in (known := recipes(root)):
+        raise KyaraError(f"no recipe {recipe} in params; {nearest(recipe, known)}")
+    path = root / "params" / recipe / f"{step}.yaml"
     if not path.is_file():
         return {}, f"params/{recipe}/{step}.yaml"
     try:
@@ -102,6 +111,8 @@ def load_recipe(root: Path, recipe: str, step: str) -> tuple[dict[str, Any], str
         raise KyaraError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it") from error
     if not isinstance(values, dict):
         raise KyaraError(f"{path} must be flat `name: value` lines; correct it")
+    if values.get("recipe", recipe) != recipe:
+        raise KyaraError(f"{path} says recipe: {values['recipe']}, but lies in params/{recipe}; write recipe: {recipe}")
     return values, f"params/{recipe}/{step}.yaml"
 
 
@@ -132,5 +143,5 @@ def match_step(name: str, steps: list[str]) -> str:
     """Return the step called `name` or beginning with it (`05`, `05_sft`)."""
     hits = [step for step in steps if step == name or step.startswith(name + "_")]
     if len(hits) != 1:
-        raise KyaraError(f"no step {name}; known: {', '.join(steps)}")
+        raise KyaraError(f"no step {name}; {nearest(name, steps)}")
     return hits[0]

@@ -92,6 +92,8 @@ def _selected(names: list[str], only: str, first: str, last: str) -> list[str]:
         return [params.match_step(only, names)]
     begin = names.index(params.match_step(first, names)) if first else 0
     end = names.index(params.match_step(last, names)) if last else len(names) - 1
+    if begin > end:
+        raise KyaraError(f"--from {names[begin]} comes after --to {names[end]}, so nothing would run; swap them")
     return names[begin : end + 1]
 
 
@@ -129,7 +131,7 @@ def execute(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -
     executed = folder / f"{step.name}.ipynb"
     source = steps.notebook_of(root, step.name)
     done = steps.step_dir(root, recipe, step.name)
-    (done / manifest.NAME).unlink(missing_ok=True)  # what an earlier run wrote must not vouch for this one
+    before = _stamp(done)  # the notebook withdraws an earlier manifest once its inputs are right; it is no success here
     with Line(step.name, len(params.load_notebook(source)["cells"])) as line, _stderr_to(executed.with_suffix(".log")):
         try:
             _papermill(source, executed, values, root, line)
@@ -143,11 +145,20 @@ def execute(root: Path, recipe: str, step: steps.Step, values: dict[str, Any]) -
                 f"{step.name}: the kernel died ({error}); most often memory: "
                 f"lower the step's batch or row counts\n{executed}"
             ) from None
-        if manifest.read(done) is None:
+        if _stamp(done) in (None, before):
             line.show("no manifest")
             raise KyaraError(f"{step.name} ended without a manifest, so it is not done; see\n{executed}")
         line.show("done")
     return executed
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Which manifest lies in a folder: another one has another inode or time."""
+    try:
+        facts = (folder / manifest.NAME).stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
 
 
 @contextmanager
@@ -206,6 +217,7 @@ def status(recipe: str) -> list[dict[str, Any]]:
             {
                 "step": name,
                 "state": reason or "fresh",
+                "finished": done["finished"] if done else "",
                 "seconds": done["seconds"] if done else None,
                 "peak_gb": done["peak_memory_gb"] if done else None,
                 "rows": rows,

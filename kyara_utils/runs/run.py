@@ -13,15 +13,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.runs import manifest, params, steps
+from kyara_utils.runs import manifest, params, source, steps
 from kyara_utils.runs.env import device_and_dtype, find_root, hardware, versions, writable
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.given import parameters_of
 from kyara_utils.runs.logs import show_messages
 
 log = logging.getLogger(__name__)
-NOT_PARAMETERS = {"In", "Out", "exit", "quit", "open"}
-PLAIN = (bool, int, float, str, list, dict)
-STARTED = "_kyara_started"
 _locks: dict[Path, Any] = {}  # of this process, so that a cell can be run again
 
 
@@ -32,25 +30,13 @@ def start(step: str, namespace: dict[str, Any]) -> "Run":
     root = find_root()
     chain = steps.load_steps(root)
     if step not in chain:
-        raise KyaraError(f"{step} is not in params/pipeline.yaml; add it there")
+        raise KyaraError(f"{step} is not in params/pipeline.yaml; {params.nearest(step, chain)}")
     declared = params.declared(steps.notebook_of(root, step))
-    given = _parameters_in(namespace, declared)
-    values = params.resolve(declared, given, f"notebooks/{step}.ipynb")
+    values = parameters_of(root, step, declared, namespace)
+    source.check_imported(root, chain[step].uses)
     run = Run(root, chain[step], values)
     run.report()
     return run
-
-
-def _parameters_in(namespace: dict[str, Any], declared: dict[str, params.Parameter]) -> dict[str, Any]:
-    # Papermill injects unknown names as globals; any plain value that exists before the first import is one of those.
-    # In Jupyter, a second "Run all" finds the values of the first, so only the first start of a kernel can tell.
-    restarted = namespace.get(STARTED, False)
-    namespace[STARTED] = True
-    return {
-        name: value
-        for name, value in namespace.items()
-        if name in declared or (not restarted and type(value) in PLAIN and name not in NOT_PARAMETERS and name[0] != "_")
-    }
 
 
 class Run:
@@ -59,12 +45,14 @@ class Run:
     def __init__(self, root: Path, step: steps.Step, values: dict[str, Any]):
         self.root, self.step, self.params = root, step, values
         self.recipe: str = values["recipe"]
-        self.dir = writable(steps.step_dir(root, self.recipe, step.name), "the run folder")
-        self._lock = self._take_lock()
         for need in step.needs:
             self._done(need)
+        if missing := steps.missing_folder(root, step, values):
+            raise KyaraError(f"{step.name}: {missing}")
+        self.dir = writable(steps.step_dir(root, self.recipe, step.name), "the run folder")
+        self._lock = self._take_lock()
         self.key = steps.key_parts(root, self.recipe, step, values)
-        # An old manifest must not vouch for new, unfinished work.
+        # From here on there is new, unfinished work, for which an old manifest must not vouch.
         (self.dir / manifest.NAME).unlink(missing_ok=True)
         self.started = time.time()
         self._seed(int(values.get("seed", 0)))

@@ -9,6 +9,9 @@ import yaml
 from kyara_utils.runs import manifest, params
 from kyara_utils.runs.env import runs_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.source import code_hash
+
+NO_FOLDER = {"", "bundled", "hub"}  # what a parameter that names a folder may say instead
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,25 @@ def key_parts(root: Path, recipe: str, step: Step, values: dict[str, Any]) -> di
     return {
         "cells": manifest.cells_hash(notebook_of(root, step.name)),
         "params": values,
-        "code": {use: manifest.source_hash(_source(root, use)) for use in step.uses},
+        "code": {use: code_hash(root, use) for use in step.uses},
         "inputs": upstream,
         "folders": {name: _state(root, values[name]) for name in step.folders},
     }
 
 
-def _source(root: Path, use: str) -> Path:
-    for path in (root / "kyara_utils" / use, root / use):
-        if path.exists():
-            return path
-    raise KyaraError(f"params/pipeline.yaml: uses {use}, but there is no such room or file; correct it")
+def missing_folder(root: Path, step: Step, values: dict[str, Any]) -> str:
+    """Return "" or, in words, which file or folder that the user named is not there."""
+    for name in step.folders:
+        value = str(values[name])
+        named = value not in NO_FOLDER and not value.startswith("hub:") and (name != "base_model" or _is_path(value))
+        if named and not (root / value).exists():
+            return f"{name} {value} does not exist (looked in {root}); correct the path"
+    return ""
+
+
+def _is_path(value: str) -> bool:
+    """Whether a base model is given by path; a bare word or owner/name is a model's name."""
+    return value.startswith((".", "/", "~")) or value.endswith(".gguf")
 
 
 def _state(root: Path, value: str) -> str:
