@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,8 +83,8 @@ def test_hybrid_is_the_fusion_of_both_rankings(build):
         rankings = []
         for mode in ("dense", "bm25"):
             hits = index.search("第7種水果", 20, mode)
-            rankings.append([(hit.score, int(hit.chunk_id[3:], 16)) for hit in hits])
-        expected = [f"id_{number:08x}" for _, number in fuse(rankings)[:5]]
+            rankings.append([hit.chunk_id for hit in hits])
+        expected = [chunk_id for _, chunk_id in fuse(rankings)[:5]]
         assert [hit.chunk_id for hit in index.search("第7種水果", 5)] == expected
 
 
@@ -113,9 +114,26 @@ def test_a_known_vector_is_used_instead_of_embedding(build):
 
 def test_fusion_rewards_agreement_and_breaks_ties_by_id():
     """Two runs must not order equal scores differently."""
-    fused = fuse([[(9.0, 3), (5.0, 2)], [(1.0, 2), (0.5, 1)]])
-    assert [point for _, point in fused] == [2, 3, 1]
-    assert [point for _, point in fuse([[(1.0, 2)], [(1.0, 1)]])] == [1, 2]
+    fused = fuse([[3, 2], [2, 1]])
+    assert fused == [(1 / 61 + 1 / 62, 2), (1 / 61, 3), (1 / 62, 1)]
+    assert [name for _, name in fuse([["b"], ["a"]])] == ["a", "b"]
+
+
+def test_many_questions_at_once_find_what_each_finds_alone(build, monkeypatch):
+    """Step 02 asks six questions a draft; together they must cost one embedding, and change nothing."""
+    monkeypatch.setattr(ranking, "TOGETHER", 4)
+    texts = ["第7種水果", " ", "！？", "香蕉", "", "第9號文件", "西瓜與葡萄", "x", "第3種水果蘋果"]
+    with build(*small(40)) as index:
+        for mode in ("dense", "bm25", "hybrid"):
+            for where in ({}, {"doc_id": ["doc_1", "doc_7", "doc_9"]}):
+                alone = [index.search(text, 3, mode, where) for text in texts]
+                assert index.search_many(texts, 3, mode, where) == alone
+        index.embedder = SimpleNamespace(queries=Mock(side_effect=Letters().queries))
+        index.search_many(texts, 3)
+        assert [len(call.args[0]) for call in index.embedder.queries.call_args_list] == [4, 3]
+        known = Letters().queries(texts)
+        assert index.search_many(texts, 2, "dense", vectors=known)[3] == index.search("香蕉", 2, "dense")
+        assert index.search_many([], 3) == [] and index.search_many(["香蕉"], 0) == [[]]
 
 
 def test_a_tie_at_the_cut_is_settled_by_id():

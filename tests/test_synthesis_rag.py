@@ -136,9 +136,12 @@ def test_relevance_threshold_comes_from_known_irrelevant_pairs():
 def test_retrieval_leaves_the_source_out_and_fuses():
     """A question answered from the chunk it was made of would retrieve that chunk first, and prove nothing."""
     index = SimpleNamespace(
-        search=lambda query, k: [
-            SimpleNamespace(chunk_id=f"id_{n:08x}", title="t", text="一句。二句。", doc_id="d")
-            for n in ((0, 1, 2) if query == "q" else (2, 0, 3))
+        search_many=lambda queries, k: [
+            [
+                SimpleNamespace(chunk_id=f"id_{n:08x}", title="t", text="一句。二句。", doc_id="d")
+                for n in ((0, 1, 2) if query == "q" else (2, 0, 3))
+            ]
+            for query in queries
         ]
     )
     (found,) = retrieval.retrieve(index, [{"chunk": chunk(0), "question": "q", "queries": ["other"]}], 2, 3)

@@ -8,13 +8,14 @@ import json
 import random
 from typing import Any
 
+from kyara_utils.knowledge.index.ranking import fuse
 from kyara_utils.llm import Client, score
 from kyara_utils.synthesis.checks import leaked_prompt
 from kyara_utils.synthesis.drafts import Row, examples_of, excerpt, passage, problem_of, verdicts, write
 
 LABELS = {"zh-Hant": ("能", "否"), "en": ("Yes", "No")}
 DIGEST_LIMIT = 500
-RRF_K = 60
+TOGETHER = 64  # drafts whose queries are searched at once
 
 
 def expand_queries(client: Client, drafts: list[Row], seed: int = 0, language: str = "zh-Hant") -> list[Row]:
@@ -41,17 +42,21 @@ def retrieve(index: Any, drafts: list[Row], k: int = 3, characters: int = 0) -> 
 
     characters: longest excerpt of a hit in whole sentences, as `excerpt` cuts it.
     """
-    for draft in drafts:
-        fused: dict[str, float] = {}
-        found = {}
-        for query in [draft["question"], *draft["queries"]]:
-            for rank, hit in enumerate(index.search(query, k=2 * k + 1)):
-                fused[hit.chunk_id] = fused.get(hit.chunk_id, 0.0) + 1 / (RRF_K + rank + 1)
-                found[hit.chunk_id] = hit
-        fused.pop(draft["chunk"]["id"], None)
-        best = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))[:k]
-        draft["hits"] = [_hit(found[chunk_id], fused[chunk_id], characters) for chunk_id in best]
+    for start in range(0, len(drafts), TOGETHER):
+        group = drafts[start : start + TOGETHER]
+        queries = [query for draft in group for query in (draft["question"], *draft["queries"])]
+        answers = iter(index.search_many(queries, k=2 * k + 1))
+        for draft in group:
+            rankings = [next(answers) for _ in range(1 + len(draft["queries"]))]
+            draft["hits"] = [_hit(hit, value, characters) for value, hit in _others(rankings, draft["chunk"]["id"])[:k]]
     return drafts
+
+
+def _others(rankings: list[list[Any]], own: str) -> list[tuple[float, Any]]:
+    """(fused score, hit) without the chunk that the question was made from, best first."""
+    found = {hit.chunk_id: hit for ranking in rankings for hit in ranking}
+    fused = fuse([hit.chunk_id for hit in ranking] for ranking in rankings)
+    return [(value, found[chunk_id]) for value, chunk_id in fused if chunk_id != own]
 
 
 def _hit(hit: Any, value: float, characters: int) -> Row:

@@ -7,7 +7,7 @@ Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion" (SIGIR 2009), with their
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ RRF_K = 60
 DEPTH = 4  # candidates of each retriever for one fused hit
 MAX_TIED = 1024  # candidates after which a tie is left as the engine cut it
 GROUP = 1000  # documents in one deletion
+TOGETHER = 64  # questions embedded and asked at once
+T = TypeVar("T", int, str)
 Mode = Literal["hybrid", "dense", "bm25"]
 Query = tuple[str, Any]  # ("dense", [dim]) or ("bm25", (indices, values))
 
@@ -51,32 +53,61 @@ class Index(ABC):
         where: Where | None = None,
         vector: np.ndarray | None = None,
     ) -> list[Hit]:
-        """Return the `k` best chunks for a question, best first.
+        """Return the `k` best chunks for a question, best first; for several questions `search_many` costs less.
 
         `where` narrows by payload, {"lang" | "topic" | "doc_id" | "path": value or values}; `vector` is the
         question's, [dim], where it is known already. Raises `KyaraError` on an unknown mode or field.
+        """
+        return self.search_many([text], k, mode, where, None if vector is None else np.asarray(vector)[None])[0]
+
+    def search_many(
+        self,
+        texts: Sequence[str],
+        k: int = 5,
+        mode: Mode = "hybrid",
+        where: Where | None = None,
+        vectors: np.ndarray | None = None,
+    ) -> list[list[Hit]]:
+        """Return what `search` returns for each question, embedding and asking `TOGETHER` questions at a time.
+
+        `vectors`, [n, dim], are those of the questions where they are known already.
         """
         if mode not in ("hybrid", "dense", "bm25"):
             raise KyaraError(f"unknown search mode {mode!r}; use hybrid, dense or bm25")
         if unknown := set(where or {}) - set(FILTERS):
             raise KyaraError(f"cannot filter by {', '.join(sorted(unknown))}; use {', '.join(FILTERS)}")
-        if k < 1 or not text.strip():
-            return []
-        queries = list(self._queries(text, mode, vector))
-        depth = k * DEPTH if mode == "hybrid" else k
-        rankings = settled(lambda chosen, n: self._rank(chosen, n, where or {}), queries, depth)
-        ranked = (fuse(rankings) if mode == "hybrid" else [hit for ranking in rankings for hit in ranking])[:k]
-        found = self._payloads([point for _, point in ranked]) if ranked else {}
-        return [_hit(score, point, found[point]) for score, point in ranked]
+        found: list[list[Hit]] = [[] for _ in texts]
+        asked = [at for at, text in enumerate(texts) if k > 0 and text.strip()]
+        for start in range(0, len(asked), TOGETHER):
+            group = asked[start : start + TOGETHER]
+            known = None if vectors is None else vectors[group]
+            for at, hits in zip(group, self._search([texts[at] for at in group], k, mode, where, known), strict=True):
+                found[at] = hits
+        return found
 
-    def _queries(self, text: str, mode: Mode, vector: np.ndarray | None) -> Iterator[Query]:
+    def _search(
+        self, texts: list[str], k: int, mode: Mode, where: Where | None, vectors: np.ndarray | None
+    ) -> Iterator[list[Hit]]:
+        queries = self._queries(texts, mode, vectors)
+        depth = k * DEPTH if mode == "hybrid" else k
+        flat = [query for one in queries for query in one]
+        rankings = iter(settled(lambda chosen, n: self._rank(chosen, n, where or {}), flat, depth) if flat else [])
+        ranked = [_merged([next(rankings) for _ in one], mode)[:k] for one in queries]
+        points = sorted({point for one in ranked for _, point in one})
+        payloads = self._payloads(points) if points else {}
+        return ([_hit(score, point, payloads[point]) for score, point in one] for one in ranked)
+
+    def _queries(self, texts: list[str], mode: Mode, vectors: np.ndarray | None) -> list[list[Query]]:
+        """What the engine is asked for each question: a dense vector, sparse terms where it has any, or both."""
+        found: list[list[Query]] = [[] for _ in texts]
         if mode != "bm25":
-            dense = self.embedder.queries([text])[0] if vector is None else vector
-            yield "dense", np.asarray(dense, dtype=np.float32).tolist()
+            vectors = self.embedder.queries(texts) if vectors is None else vectors
+            for one, vector in zip(found, np.asarray(vectors, dtype=np.float32).tolist(), strict=True):
+                one.append(("dense", vector))
         if mode != "dense":
-            sparse = lexical.query_vector(text)
-            if sparse[0]:
-                yield "bm25", sparse
+            for one, sparse in zip(found, map(lexical.query_vector, texts), strict=True):
+                one += [("bm25", sparse)] if sparse[0] else []
+        return found
 
     def upsert(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Paths | None = None) -> None:
         """Add chunks, or replace those with the same id; `paths` maps document ids to paths, for `topic` and `path`.
@@ -158,16 +189,22 @@ def by_score(answer: Scored) -> Scored:
     return sorted(((float(f"{score:.5g}"), point) for score, point in answer), key=_best_first)
 
 
-def fuse(rankings: Sequence[Scored]) -> Scored:
-    """Sum 1 / (60 + rank) over the rankings; equal sums are ordered by id."""
-    scores: dict[int, float] = {}
+def _merged(rankings: Sequence[Scored], mode: Mode) -> Scored:
+    if mode == "hybrid":
+        return fuse([[point for _, point in ranking] for ranking in rankings])
+    return [hit for ranking in rankings for hit in ranking]
+
+
+def fuse(rankings: Iterable[Iterable[T]]) -> list[tuple[float, T]]:
+    """Reciprocal rank fusion: (sum of 1 / (60 + rank), item) over rankings of ids, best first, equal sums by id."""
+    scores: dict[T, float] = {}
     for ranking in rankings:
-        for rank, (_, point) in enumerate(ranking, 1):
-            scores[point] = scores.get(point, 0.0) + 1 / (RRF_K + rank)
-    return sorted(((score, point) for point, score in scores.items()), key=_best_first)
+        for rank, item in enumerate(ranking, 1):
+            scores[item] = scores.get(item, 0.0) + 1 / (RRF_K + rank)
+    return sorted(((score, item) for item, score in scores.items()), key=_best_first)
 
 
-def _best_first(scored: tuple[float, int]) -> tuple[float, int]:
+def _best_first(scored: tuple[float, T]) -> tuple[float, T]:
     return -scored[0], scored[1]
 
 

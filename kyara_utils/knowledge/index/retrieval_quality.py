@@ -26,11 +26,11 @@ def known_item_ranks(index: Index, items: Sequence[Row], modes: Sequence[Mode] =
     """
     if not items:
         return []
-    vectors = index.embedder.queries([item["question"] for item in items])
+    questions = [item["question"] for item in items]
+    vectors = index.embedder.queries(questions)
     rows = []
     for mode in modes:
-        for item, vector in zip(items, vectors, strict=True):
-            hits = index.search(item["question"], DEPTH, mode, vector=vector)
+        for item, hits in zip(items, index.search_many(questions, DEPTH, mode, vectors=vectors), strict=True):
             documents = [hit.doc_id for hit in hits]
             rank = documents.index(item["doc_id"]) + 1 if item["doc_id"] in documents else 0
             first = hits[0].title if hits else ""
