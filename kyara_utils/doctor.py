@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kyara_utils.llm.endpoints import load_models
-from kyara_utils.models.packages import gemma_gguf, smollm2_gguf
+from kyara_utils.models.packages import MODEL_FILES, packaged_gguf
 from kyara_utils.runs import KyaraError
 from kyara_utils.runs.env import cache_dir, device_and_dtype, find_root, hardware, runs_dir, versions, writable
 
 DISK_GB = 6  # what the smoke recipe writes, caches included, with room to spare
 MEMORY_GB = 8
+OPTIONAL = ("qwen-1.5b",)  # packaged models that no recipe names by default
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that a run depends on; nothing is changed except that the embedded models are unpacked."""
-    checks = (_machine, _device, _disk, _packages, _gemma, _smollm2, _embedder, _index)
-    return [_tried(check) for check in checks] + _endpoints()
+    checks = (_machine, _device, _disk, _packages, _embedder, _index)
+    models = [_model(name, needed=name not in OPTIONAL) for name in MODEL_FILES]
+    return [_tried(check) for check in checks] + models + _endpoints()
 
 
 def _tried(check: Callable[[], Finding]) -> Finding:
@@ -74,12 +76,12 @@ def _packages() -> Finding:
     )
 
 
-def _gemma() -> Finding:
-    return Finding("gemma-3-270m", f"{gemma_gguf()}, SHA-256 checked")
-
-
-def _smollm2() -> Finding:
-    return Finding("smollm2-135m", f"{smollm2_gguf()}, SHA-256 checked")
+def _model(name: str, needed: bool) -> Finding:
+    try:
+        return Finding(name, f"{packaged_gguf(name)}, SHA-256 checked")
+    except KyaraError as error:
+        state, _, fix = str(error).partition(";")
+        return Finding(name, state, fix.strip(), needed)
 
 
 def _embedder() -> Finding:

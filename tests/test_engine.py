@@ -259,7 +259,7 @@ def test_a_shipped_ledger_replays_without_key_server_or_model(tmp_path, monkeypa
 
 def test_an_embedded_model_is_not_loaded_for_a_replay(tmp_path):
     """Replaying must need neither the model's memory nor the seconds to load it."""
-    model = Model("local", package="gemma", dialect="completion")
+    model = Model("local", package="gemma-3-270m", dialect="completion")
 
     def never() -> Path:
         raise AssertionError("the model file was asked for")

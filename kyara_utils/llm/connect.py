@@ -2,46 +2,38 @@
 
 import hashlib
 import json
-from importlib import import_module, util
 from pathlib import Path
 
 from kyara_utils.llm.client import Client
 from kyara_utils.llm.endpoints import Model, find_model
 from kyara_utils.llm.ledger import Ledger
-from kyara_utils.models.packages import GEMMA_PACKAGE, SMOLLM2_SHA256, gemma_gguf, smollm2_gguf
+from kyara_utils.models.packages import GEMMA, model_row, packaged_gguf
 from kyara_utils.models.vocabulary import VERSION, trimmed_gemma
 from kyara_utils.runs.manifest import sha256
 
 
 def model_file(model: Model, vocabulary: Path | None = None) -> Path | None:
     """Return the GGUF behind an embedded model; `vocabulary` (step 01's file) selects the trimmed Gemma."""
-    if model.gguf:
-        return Path(model.gguf)
-    if model.package == "smollm2":
-        return smollm2_gguf()
-    if model.package == "gemma":
-        ids = read_vocabulary(vocabulary) if vocabulary else []
-        return trimmed_gemma(ids) if ids else gemma_gguf()
-    return None
+    if not model.package:
+        return Path(model.gguf) if model.gguf else None
+    ids = _kept(model, vocabulary)
+    return trimmed_gemma(ids) if ids else packaged_gguf(model.package, model.gguf)
 
 
 def identity_of(model: Model, vocabulary: Path | None = None) -> str:
     """What answers, for the keys of calls: digests known without building or loading the model; "" for a URL."""
-    if model.gguf:
-        return f"gguf {sha256(Path(model.gguf))}"
-    if model.package == "smollm2":
-        return f"gguf {SMOLLM2_SHA256}"
-    if model.package == "gemma":
-        ids = read_vocabulary(vocabulary) if vocabulary else []
-        kept = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16] if ids else "all"
-        return f"gguf {_gemma_sha256()} vocabulary {kept} v{VERSION}"
-    return ""
+    if not model.package:
+        return f"gguf {sha256(Path(model.gguf))}" if model.gguf else ""
+    identity = f"gguf {model_row(model.package).sha256}"
+    if model.package != GEMMA:
+        return identity
+    ids = _kept(model, vocabulary)
+    kept = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16] if ids else "all"
+    return f"{identity} vocabulary {kept} v{VERSION}"
 
 
-def _gemma_sha256() -> str:
-    if util.find_spec(GEMMA_PACKAGE) is None:
-        gemma_gguf()  # raises with the fix
-    return import_module(GEMMA_PACKAGE).EXPECTED_SHA256
+def _kept(model: Model, vocabulary: Path | None) -> list[int]:
+    return read_vocabulary(vocabulary) if vocabulary and model.package == GEMMA else []
 
 
 def read_vocabulary(path: Path) -> list[int]:

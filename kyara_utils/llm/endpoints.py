@@ -8,11 +8,16 @@ import yaml
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 
+STYLES = ("completion", "brief", "full")
+
 
 @dataclass(frozen=True)
 class Model:
     """One model behind an OpenAI-compatible server, ours (`package`, `gguf`) or somebody's (`base_url`).
 
+    package: a row of `models/packages.py`; gguf: a file, which beside a package must be the package's very file.
+    style: what prompts and limits suit it: `completion` for base models, `brief` for small instruct models, `full` for
+    strong teachers. Left out, an embedded chat model is brief and one behind an address full.
     base_url: one address, or a list of replicas of the same model; model: its name there.
     key_env: the environment variable that holds the key.
     dialect: `chat` lets the server apply the model's template, `completion` renders few-shot text for a base model.
@@ -32,6 +37,7 @@ class Model:
     model: str = ""
     key_env: str = ""
     dialect: str = "chat"
+    style: str = ""
     engine: str = "openai"
     system: str = ""
     system_role: bool = True
@@ -47,6 +53,13 @@ class Model:
     price_in: float = 0.0
     price_out: float = 0.0
     batch: bool = False
+
+    def __post_init__(self) -> None:
+        """Fill the style in where it follows from the rest."""
+        usual = "completion" if self.dialect == "completion" else "brief" if self.embedded else "full"
+        object.__setattr__(self, "style", self.style or usual)
+        if self.style not in STYLES:
+            raise KyaraError(f"{self.name}: style {self.style!r} is none of {', '.join(STYLES)}; set one of them")
 
     @property
     def embedded(self) -> bool:
