@@ -84,7 +84,7 @@ def test_import_is_light():
 
 def test_bundled_corpus_is_what_the_readme_says():
     """Articles that are too short, too long or not Traditional Chinese would quietly spoil every later step."""
-    from kyara_utils.curation.language import simplified_characters
+    from kyara_utils.text.normalise import simplified_characters
 
     articles = sorted(DATA.glob("corpus/*/*.md"))
     assert len(articles) >= 120 and len({path.parent for path in articles}) == 10

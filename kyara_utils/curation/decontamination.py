@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from kyara_utils.curation.rows import STEP, Row
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import reject
-from kyara_utils.text.folding import STEP, Row, simplified
+from kyara_utils.text.normalise import search_text
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_\u3400-\u4dbf\u4e00-\u9fff]+|[\u3400-\u4dbf\u4e00-\u9fff]")
 _SENTENCE_END = re.compile(r"[\n。！？!?：:]+")
@@ -22,7 +23,7 @@ BOILERPLATE_ITEMS = 5  # an n-gram in more items than this is the benchmark's ow
 
 def tokens(text: str) -> list[str]:
     """Return Han characters, Latin words and numbers, folded over script, width and case."""
-    return _TOKEN.findall(simplified(text))
+    return _TOKEN.findall(search_text(text))
 
 
 class BenchmarkNgrams:

@@ -6,7 +6,7 @@ A filter that loses rows without saying so looks exactly like a strict one. Here
 import json
 from collections import Counter, defaultdict
 
-from kyara_utils.text.folding import Row
+from kyara_utils.curation.rows import Row
 
 
 class Funnel:

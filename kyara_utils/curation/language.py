@@ -1,4 +1,4 @@
-"""Which language and script a conversation is in, by the rule of `knowledge.normalise`, on its prose alone.
+"""Which language and script a conversation is in, by the rule of `text.normalise`, on its prose alone.
 
 A small teacher switches script in mid-sentence and pastes code, links and formulas, whose Latin letters say
 nothing about the language of the answer; they are taken out before the characters are counted.
@@ -8,17 +8,12 @@ import re
 import unicodedata
 from collections.abc import Collection
 
+from kyara_utils.curation.rows import STEP, Row
 from kyara_utils.runs.tables import reject, turns
-from kyara_utils.text.folding import STEP, Row, prose
-from kyara_utils.text.normalise import count_scripts, language, script_characters
+from kyara_utils.text.folding import prose
+from kyara_utils.text.normalise import count_scripts, language
 
 _NOT_PROSE = re.compile(r"https?://\S+|\\[A-Za-z]+|`[^`\n]*`|\$[^$\n]*\$")
-
-
-def simplified_characters(text: str) -> list[str]:
-    """Return the Simplified-only characters of `text`, in order, with repeats."""
-    hans, _ = script_characters()
-    return [c for c in text if c in hans]
 
 
 def language_of(text: str) -> str:

@@ -1,224 +1,30 @@
-"""Named rules on the last answer of a conversation: what a weak teacher gets wrong most often.
+"""The answer rules on conversation rows: every answer of a row must pass them all."""
 
-Each rule looks for one fault and says where it is, so that the funnel shows which fault cost how many rows.
-A row is rejected under the first rule that fires, in the order of `RULES`. The refusal and leak rules are the
-Chinese counterparts of the elimination rules of Evol-Instruct (WizardLM, arXiv 2304.12244, §3).
-"""
+from collections.abc import Iterable
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-
-from kyara_utils.curation.language import simplified_characters
-from kyara_utils.runs.errors import KyaraError
+from kyara_utils.curation.rows import STEP, Row, is_math
 from kyara_utils.runs.tables import question, reject, turns
-from kyara_utils.text.folding import STEP, Row, converter, fold, is_math, jaccard, ngrams, prose, simplified
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Thresholds of the rules. Kyara publishes none; these pass every article of the bundled corpus."""
-
-    min_chars: int = 10  # shortest answer, white space left out; maths answers may be shorter
-    max_chars: int = 6000  # longest answer, about 4,000 tokens of Chinese
-    repeated_ngrams: float = 0.35  # share of character 4-grams that occurred before
-    repeated_lines: int = 2  # how often one line or sentence of 6 or more characters may occur
-    repeated_character: int = 10  # longest run of one letter or mark that is no rule line
-    copied: float = 0.8  # Jaccard similarity of the 4-grams of question and answer
-    apology_chars: int = 80  # an answer that opens with an apology must be longer than this
-    garbage: float = 0.1  # share of characters that are no Han, Latin, digit or punctuation
-
-
-DEFAULT_LIMITS = Limits()
-Rule = Callable[[str, Row, Limits], str]
-RULES: dict[str, Rule] = {}
-
-
-def rule(function: Rule) -> Rule:
-    """Register a rule under its function name. It returns what it found, or an empty string."""
-    RULES[function.__name__] = function
-    return function
-
-
-@lru_cache(maxsize=64)
-def _pattern(source: str) -> re.Pattern[str]:
-    """Compile a lower-case pattern in Traditional characters for text that went through `simplified`."""
-    return re.compile(converter("t2s").convert(source), re.M)
-
-
-def _found(source: str, text: str) -> str:
-    match = _pattern(source).search(simplified(text))
-    return match.group().strip() if match else ""
-
-
-@rule
-def empty(text: str, row: Row, limits: Limits) -> str:
-    """No letter or digit at all: nothing, or only punctuation."""
-    return "" if fold(text) else "no letter or digit"
-
-
-CHAT_MARKS = r"<(?:start|end)_of_turn>|<\|[a-z_]+\|>|\[/?inst\]|</?s>|<(?:bos|eos|pad|unk)>"
-MARKUP = r"</?(?:reference|document|query)>"  # of Kyara's own grounded-answer prompt
-HEADINGS = r"#+ ?(?:response|instruction|input)\b|\b(?:given|rewritten) prompt\b|給定提示|改寫提示"
-LABELS = (
-    r"(?:^|[。!?] *)[*#\[【 ]*(?:(?:參考|相關)?文件(?:id|標題|內文)?|參考資料|(?:使用者|用戶)?問題|回答|摘要"
-    r"|使用者|用戶|助理|human|user|assistant|system)[*\]】]* *:"
-)
-
-
-@rule
-def leaked_prompt(text: str, row: Row, limits: Limits) -> str:
-    """The answer runs on into the prompt's labels (文件: 問題: 回答:) or a chat template's marks."""
-    return _found(f"{CHAT_MARKS}|{MARKUP}|{HEADINGS}|{LABELS}", text)
-
-
-APOLOGY = (
-    r"\A\W*(?:(?:我|真的|非常|很|十分|深感)*(?:抱歉|對不起|不好意思)"
-    r"|(?:i'?m|i am)? ?(?:very |so )?sorry\b)"
-)
-DECLINE = r"無法|不能|沒辦法|沒有辦法|can'?t|cannot|unable"
-INABILITY = (
-    r"\A\W*(?:我|本人|目前|這個問題|此問題)*(?:無法|不能|沒辦法|沒有辦法)"
-    r"(?:回答|提供|協助|幫|判斷|確定|完成|理解|滿足)"
-    r"|\A\W*(?:我不知道|無可奉告)|\A\W*i (?:can'?t|cannot|can not|am unable to|don'?t know)"
-)
-
-
-@rule
-def refusal(text: str, row: Row, limits: Limits) -> str:
-    """The answer opens by declining, or opens with an apology and declines or stops soon."""
-    opening = text.replace("’", "'")[:60]
-    apology = _found(APOLOGY, opening)
-    if apology and (len(text) <= limits.apology_chars or _found(DECLINE, opening)):
-        return apology
-    return _found(INABILITY, opening)
-
-
-MACHINE = (
-    r"(?:身為|作為|我(?:只|僅)?是)(?:一|個|名|位|款|種|由.{1,12}(?:開發|訓練)的| )*"
-    r"(?:ai|人工智慧|人工智能|大型語言模型|語言模型) ?(?:語言)?(?:助理|助手|模型|程式|[,。我])"
-    r"|\bas an? (?:ai|artificial intelligence|large language model)\b|\bi'?m an? ai\b"
-)
-
-
-@rule
-def meta_talk(text: str, row: Row, limits: Limits) -> str:
-    """The answer speaks about itself as a machine (身為AI) instead of answering."""
-    return _found(MACHINE, text)
-
-
-_QUOTED = re.compile(r"「[^」\n]{1,12}」|『[^』\n]{1,12}』|“[^”\n]{1,12}”")
-
-
-@rule
-def wrong_script(text: str, row: Row, limits: Limits) -> str:
-    """Simplified-only characters outside short quotations; zh-Hans rows are left to `by_language`."""
-    if row.get("lang") == "zh-Hans":
-        return ""
-    return "".join(simplified_characters(_QUOTED.sub("", prose(text)))[:10])
-
-
-_ORDINARY = re.compile(
-    r"[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff\u3100-\u312f\u31a0-\u31bf"  # Han, bopomofo
-    r"A-Za-z\u00a0-ɏͰ-Ͽ\uff01-\uff5e\u2100-\u22ff\u2500-\u25ff]"  # Latin, Greek, mathematics, table lines
-)
-
-_BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_MARKS = frozenset("Nd Nl No Pc Pd Ps Pe Pi Pf Po Zs Zl Zp Cc Sm Sc Sk".split())
-
-
-@rule
-def garbage(text: str, row: Row, limits: Limits) -> str:
-    """Control or replacement characters, or many foreign scripts and pictograms outside short quotes."""
-    broken = _BROKEN.search(text)
-    if broken:
-        return f"broken character U+{ord(broken.group()):04X}"
-    text = _QUOTED.sub("", text)
-    odd = sum(not _ORDINARY.match(c) and unicodedata.category(c) not in _MARKS for c in text)
-    return f"{odd / len(text):.2f} of the characters" if odd > limits.garbage * len(text) else ""
-
-
-_PIECE = re.compile(r"[\n。！？!?]+")
-_RUN = re.compile(r"([^\s\d\-=_.·…*#|─~])\1+")
-
-
-@rule
-def repetition(text: str, row: Row, limits: Limits) -> str:
-    """One character, one sentence or many 4-grams over and over: greedy decoding of a small model."""
-    text = prose(text)
-    run = max((m.group() for m in _RUN.finditer(text)), key=len, default="")
-    if len(run) > limits.repeated_character:
-        return f"{run[0]} × {len(run)}"
-    pieces = Counter(key for piece in _PIECE.split(text) if len(key := fold(piece)) >= 6)
-    line, times = max(pieces.items(), key=lambda item: item[1], default=("", 0))
-    if times > limits.repeated_lines:
-        return f"{line[:20]} × {times}"
-    return _repeated_ngrams(fold(text), limits)
-
-
-def _repeated_ngrams(folded: str, limits: Limits) -> str:
-    total = len(folded) - 3
-    share = 1 - len(ngrams(folded, 4)) / total if total >= 16 else 0.0
-    return f"{share:.2f} of the 4-grams repeated" if share > limits.repeated_ngrams else ""
-
-
-@rule
-def copies_question(text: str, row: Row, limits: Limits) -> str:
-    """The answer is the question again. An extract from a long document in the question does not count."""
-    similarity = jaccard(ngrams(fold(question(row)), 4), ngrams(fold(text), 4))
-    return f"similarity {similarity:.2f}" if similarity >= limits.copied else ""
-
-
-@rule
-def too_short(text: str, row: Row, limits: Limits) -> str:
-    """Fewer than `min_chars` characters without white space; maths answers are exempt."""
-    length = len("".join(text.split()))
-    return f"{length} characters" if length < limits.min_chars and not is_math(row) else ""
-
-
-@rule
-def too_long(text: str, row: Row, limits: Limits) -> str:
-    """More than `max_chars` characters."""
-    return f"{len(text)} characters" if len(text) > limits.max_chars else ""
-
-
-_EMOJI = r"[\U0001f300-\U0001faff\u2600-\u27bf]\ufe0f?"
-_ENDED = re.compile(rf"(?:[。！？!?.…⋯；;～~」』）)\]】》〉”\"'’`|$}}]|{_EMOJI})\**\s*\Z")
-_ITEM = re.compile(r"\s*(?:[-*•・]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]+[、)）])\s*\S")
-_RESULT = re.compile(r"(?:答案?|解|answer|result|####|=|＝|≈|為|是|[:：]).*\d[^，,、]{0,12}\Z", re.I)
-
-
-@rule
-def truncated(text: str, row: Row, limits: Limits) -> str:
-    """The last line has no sentence end, closing bracket or other reason to stop.
-
-    Lists whose items carry no full stop, and a last line of maths that gives a number, count as complete.
-    """
-    lines = [line for line in text.rstrip().splitlines() if line.strip()]
-    if not lines or _ENDED.search(lines[-1]):
-        return ""
-    plain = [line for line in lines[:-1] if _ITEM.match(line) and not _ENDED.search(line)]
-    listed = bool(plain and _ITEM.match(lines[-1]))
-    result = is_math(row) and (len(lines[-1]) < 12 or bool(_RESULT.search(lines[-1])))
-    return "" if listed or result else f"ends with {lines[-1][-12:]}"
+from kyara_utils.text.answer_rules import DEFAULT_LIMITS, Answer, Limits, first_broken, known
 
 
 def by_quality(
     rows: list[Row], limits: Limits = DEFAULT_LIMITS, rules: Iterable[str] | None = None
 ) -> tuple[list[Row], list[Row]]:
     """Keep the rows whose every answer passes the named rules (default: all, in the order of `RULES`)."""
-    names = list(RULES if rules is None else rules)
-    if unknown := sorted(set(names) - set(RULES)):
-        raise KyaraError(f"unknown quality rules {', '.join(unknown)}; choose from {', '.join(RULES)}")
+    names = known(rules)
     kept, rejects = [], []
     for row in rows:
-        found = ((name, RULES[name](text, row, limits)) for name in names for text in turns(row, "assistant") or [""])
-        finding = next((item for item in found if item[1]), None)
-        if finding:
-            rejects.append(reject(STEP, finding[0], row, finding[1]))
+        rule, detail = _finding(row, limits, names)
+        if rule:
+            rejects.append(reject(STEP, rule, row, detail))
         else:
             kept.append(row)
     return kept, rejects
+
+
+def _finding(row: Row, limits: Limits, names: list[str]) -> tuple[str, str]:
+    """The first rule that fires on any answer, rules before answers."""
+    asked, lang = question(row), row.get("lang") or "zh-Hant"
+    answers = [Answer(text, asked, lang, is_math(row)) for text in turns(row, "assistant") or [""]]
+    found = (first_broken(answer, limits, [name]) for name in names for answer in answers)
+    return next((item for item in found if item[0]), ("", ""))

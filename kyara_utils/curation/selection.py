@@ -4,8 +4,8 @@ Kyara takes the best rows of every category after tagging them "similar to InsTa
 (arXiv 2308.07074, algorithm 1) prefers rows with many tags and spreads them over the tags; it needs no score.
 """
 
+from kyara_utils.curation.rows import Row, score
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.text.folding import Row, score
 
 Split = tuple[list[Row], list[Row]]
 

@@ -7,8 +7,8 @@ the topic the source states and the length, about two dozen tags where InsTag ha
 import re
 from collections import Counter
 
+from kyara_utils.curation.rows import Row, is_math
 from kyara_utils.runs.tables import answer, meta, question
-from kyara_utils.text.folding import Row, is_math
 
 OTHER = "other"
 TASKS: tuple[tuple[str, str], ...] = (  # the first that matches is the main task; later ones are added

@@ -1,67 +1,47 @@
-"""Views of text and rows that every filter shares: folded text, n-grams, numbers, scores.
+"""Comparison keys of texts: folded text, prose without code, and the numbers that a text states.
 
-Whitespace does not separate Chinese words and one sentence may come in two scripts, so the filters compare
-text after NFKC and OpenCC t2s, without white space and punctuation.
+White space does not separate Chinese words and one sentence may come in two scripts, so texts are compared after
+NFKC and OpenCC t2s (`normalise.search_text`), without white space and punctuation.
 """
 
-import json
 import re
 import unicodedata
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
-from kyara_utils.text.normalise import converter
+from kyara_utils.text.normalise import search_text
 
-Row = dict[str, Any]
-STEP = "04_filtering"
 OPERATORS = "+-−×÷*/=<>≤≥^%√"
+BATCH = 256  # texts folded in one call of OpenCC, which costs more than its work on a short text
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|[零〇一二兩三四五六七八九十百千萬]+|[" + re.escape(OPERATORS) + "]")
-_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "兩": 2}
-_UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000}
-
-
-def simplified(text: str) -> str:
-    """Return `text` after NFKC and OpenCC t2s: one spelling for both scripts and both character widths."""
-    return converter("t2s").convert(unicodedata.normalize("NFKC", text)).casefold()
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|[零〇一二兩两三四五六七八九十百千萬万]+|[" + re.escape(OPERATORS) + "]")
+_COMPATIBLE = re.compile(  # digits and operators in other forms: ², ½, ①, ㊿, ３, ＋
+    "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u218f\u2460-\u249b\u3200-\u33ff\uff01-\uff5e]"
+)
+_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "兩": 2, "两": 2}
+_UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000, "万": 10_000}
 
 
 def fold(text: str, keep: str = "") -> str:
-    """Return the comparison key of `text`: `simplified`, only letters, digits and what is in `keep`."""
-    return "".join(c for c in simplified(text) if c.isalnum() or c in keep)
+    """Return the comparison key of `text`: its search form, only letters, digits and what is in `keep`."""
+    return _unwanted(keep).sub("", search_text(text).replace("\n", ""))
 
 
-def ngrams(text: str, n: int) -> set[str]:
-    """Return the set of character n-grams; a shorter text is its own only n-gram."""
-    return {text[i : i + n] for i in range(max(1, len(text) - n + 1))} if text else set()
+def fold_all(texts: Sequence[str], keep: str = "") -> Iterator[str]:
+    """Yield `fold` of each text, at a third less cost."""
+    for start in range(0, len(texts), BATCH):
+        joined = search_text("\n".join(text.replace("\n", " ") for text in texts[start : start + BATCH]))
+        yield from _unwanted(keep).sub("", joined).split("\n")
 
 
-def jaccard(a: set[str], b: set[str]) -> float:
-    """Return |a ∩ b| / |a ∪ b|, 0 for two empty sets."""
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared) if shared else 0.0
+@lru_cache(maxsize=8)
+def _unwanted(keep: str) -> re.Pattern[str]:
+    return re.compile(rf"[^\w\n{re.escape(keep)}]+|_+")
 
 
 def prose(text: str) -> str:
     """Return `text` without fenced code, whose words and repetitions say nothing about the prose."""
-    return _FENCE.sub(" ", text)
-
-
-def is_math(row: Row) -> bool:
-    """Tell whether the row comes from a maths source, whose answers are short and whose numbers matter."""
-    return "math" in (row.get("source") or "")
-
-
-def score(row: Row) -> float:
-    """Return the row's quality score, 0 where none was given."""
-    return float(row.get("score") or 0.0)
-
-
-def best_first(rows: list[Row]) -> list[int]:
-    """Return row positions by score descending, then id, then content: an order that no shuffle changes."""
-    return sorted(
-        range(len(rows)),
-        key=lambda i: (-score(rows[i]), rows[i]["id"], json.dumps(rows[i]["messages"], sort_keys=True)),
-    )
+    return _FENCE.sub(" ", text) if "```" in text else text
 
 
 def numbers(text: str) -> tuple[str, ...]:
@@ -69,10 +49,12 @@ def numbers(text: str) -> tuple[str, ...]:
 
     Chinese numerals up to 萬 count as Arabic ones; a lone 一 is left out, it is mostly an article (一個).
     """
-    found = (m.group() for m in _NUMBER.finditer(unicodedata.normalize("NFKC", text)))
-    return tuple(sorted(_plain_number(token) for token in found if token != "一"))
+    text = text.replace("，", " ")  # between Chinese numbers this is a comma; NFKC would make it a thousands separator
+    plain = unicodedata.normalize("NFKC", text) if _COMPATIBLE.search(text) else text
+    return tuple(sorted(_plain_number(token) for token in _NUMBER.findall(plain) if token != "一"))
 
 
+@lru_cache(maxsize=1 << 14)
 def _plain_number(token: str) -> str:
     if token[0] in OPERATORS:
         return token

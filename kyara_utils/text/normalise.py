@@ -72,6 +72,12 @@ def script_characters() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(hans - hant - set(SHARED_IN_TAIWAN)), frozenset(hant - hans)
 
 
+def simplified_characters(text: str) -> list[str]:
+    """Return the Simplified-only characters of `text`, in order, with repeats."""
+    hans, _ = script_characters()
+    return [c for c in text if c in hans]
+
+
 def _encodes(character: str, codec: str) -> bytes:
     try:
         return character.encode(codec)
