@@ -7,22 +7,20 @@ and knows no other room: `meta`, `verdicts` and a reject's `row` are JSON, taken
 import argparse
 import os
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs import manifest
-from kyara_utils.runs.calls import parsed, read_calls
+from kyara_utils.runs.calls import read_calls
 from kyara_utils.runs.env import find_root, runs_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 from kyara_utils.runs.passport import render_html, render_text
+from kyara_utils.runs.places import find_places, place_of, reading, resolve_id, rows_where, tables_of
 
 __all__ = ["lineage", "read_calls", "render_html", "render_text"]
 Row = dict[str, Any]
-JSON_COLUMNS = ("meta", "verdicts", "row")
 CALL_KEYS = ("call_id", "call_ids", "calls")
 CITING_KEYS = ("hits", "digests", "context")  # of `meta` or a draft: chunks that were shown, parents or not
 CHILDREN = 50  # a passport lists so many; the rest are counted
@@ -39,11 +37,11 @@ def lineage(recipe: str, row_id: str) -> Row:
     recipe without tables, an unknown or ambiguous id, a damaged table.
     """
     folder = runs_dir(find_root()) / recipe
-    tables = _tables(folder, recipe)
-    row_id = _resolve(tables, row_id, recipe)
+    tables = tables_of(folder, recipe)
+    row_id = resolve_id(tables, row_id, recipe)
     nodes = _walk(tables, row_id)
     cited = {name for node in nodes for name in _cited(node["row"])} - {node["id"] for node in nodes}
-    passages = {name: places[0]["row"] for name, places in _find(tables, cited).items()}
+    passages = {name: places[0]["row"] for name, places in find_places(tables, cited).items()}
     calls, note = read_calls(folder / "calls.sqlite", [name for node in nodes for name in node["call_ids"]])
     children, more = _children(tables, row_id)
     done = {path.name: manifest.read(path) for path in sorted(folder.iterdir()) if path.is_dir()}
@@ -56,96 +54,12 @@ def lineage(recipe: str, row_id: str) -> Row:
     }  # fmt: skip
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # pyarrow's own errors are both
-        why = " ".join(str(error).split())[:200]
-        raise KyaraError(f"cannot read {path}: {why}; delete it and rerun the step that writes it") from error
-
-
-def _tables(folder: Path, recipe: str) -> list[Path]:
-    """Every step's Parquet tables that have a text column `id`, in the order of the steps."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found = []
-    for path in sorted(folder.glob("*/*.parquet")):
-        with _naming(path):
-            schema = pq.read_schema(path)
-        if "id" in schema.names and schema.field("id").type == pa.string():
-            found.append(path)
-    if not found:
-        raise KyaraError(f"recipe {recipe} has no tables in {folder}; run: python -m kyara_utils run {recipe}")
-    return found
-
-
-def _rows(path: Path, column: str, test: Callable[[Any], Any]) -> list[Row]:
-    """Rows whose `column` passes `test` (array to mask), JSON decoded; other columns are only read where one does."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    found: list[Row] = []
-    with _naming(path), pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            narrow = file.iter_batches(row_groups=[group], columns=[column])
-            if any(pc.any(test(batch[column])).as_py() for batch in narrow):
-                for batch in file.iter_batches(1024, row_groups=[group]):
-                    found += batch.filter(test(batch[column])).to_pylist()
-    return [_decoded(row) for row in found]
-
-
-def _decoded(row: Row) -> Row:
-    row = {name: parsed(value) if name in JSON_COLUMNS else value for name, value in row.items()}
-    return row | {"row": _decoded(row["row"])} if isinstance(row.get("row"), dict) else row
-
-
-def _find(tables: list[Path], ids: Iterable[str]) -> dict[str, list[Row]]:
-    """Every place {step, table, row, rule, detail} where an id stands; a reject's `row` is what was rejected."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    wanted = pa.array(sorted(set(ids)), pa.string())
-    found: dict[str, list[Row]] = {}
-    for path in tables if len(wanted) else ():
-        for row in _rows(path, "id", lambda column: pc.is_in(column, wanted)):
-            found.setdefault(row["id"], []).append(_place(path, row))
-    return found
-
-
-def _place(path: Path, row: Row) -> Row:
-    place = {"step": path.parent.name, "table": path.stem, "rule": "", "detail": "", "row": row}
-    if "rule" in row and "row" in row:
-        body = row["row"] if isinstance(row["row"], dict) else {"text": row["row"]}
-        place |= {"rule": row["rule"] or "no rule named", "detail": row.get("detail") or "", "row": body}
-    return place
-
-
-def _resolve(tables: list[Path], wanted: str, recipe: str) -> str:
-    """The id that `wanted` is, or the only one that it begins; ids that share the longest prefix are neighbours."""
-    import pyarrow.parquet as pq
-
-    if _find(tables, {wanted}):
-        return wanted
-    ids = sorted({name for path in tables for name in pq.read_table(path, columns=["id"])["id"].to_pylist() if name})
-    first = bisect_left(ids, wanted)
-    past = bisect_left(ids, wanted + "\U0010ffff")
-    if past - first == 1:
-        return ids[first]
-    near = " ".join(", ".join(ids[first:past][:5] or ids[max(0, first - 2) : first + 2]).split())
-    shown = " ".join(wanted.split())[:60]
-    if past > first:
-        raise KyaraError(f"{past - first} ids of recipe {recipe} begin with {shown}: {near}; give more of it")
-    raise KyaraError(f"no row {shown} in recipe {recipe}; near it: {near}; see the column id of the steps' tables")
-
-
 def _walk(tables: list[Path], row_id: str) -> list[Row]:
     """The row and all its ancestors by distance, each once, so a loop of parents ends."""
     nodes: dict[str, Row] = {}
     level, depth = [row_id], 0
     while level:
-        places = _find(tables, level)
+        places = find_places(tables, level)
         nodes |= {name: _node(name, depth, places.get(name, [])) for name in level}
         named = dict.fromkeys(parent for name in level for parent in nodes[name]["parents"])
         level, depth = [name for name in named if name not in nodes], depth + 1
@@ -203,7 +117,7 @@ def _call_ids(body: Row) -> list[str]:
 def _children(tables: list[Path], row_id: str) -> tuple[list[Row], int]:
     """Rows that name this one as a parent, rejected drafts too, and how many beyond `CHILDREN` are left out."""
     named = sorted({name for path in tables for name in _naming_parent(path, row_id) if name} - {row_id})
-    places = _find(tables, named[:CHILDREN])
+    places = find_places(tables, named[:CHILDREN])
     return [_node(name, 1, places[name]) for name in named[:CHILDREN]], max(0, len(named) - CHILDREN)
 
 
@@ -212,11 +126,11 @@ def _naming_parent(path: Path, row_id: str) -> Iterator[str]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with _naming(path), pq.ParquetFile(path) as file:
+    with reading(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         if {"rule", "row"} <= set(schema.names):
-            hits = _rows(path, "row", lambda column: pc.match_substring(column, row_id))
-            yield from (row["id"] for row in hits if row_id in _parents(_place(path, row)["row"]))
+            hits = rows_where(path, "row", lambda column: pc.match_substring(column, row_id))
+            yield from (row["id"] for row in hits if row_id in _parents(place_of(path, row)["row"]))
         elif "parents" in schema.names and schema.field("parents").type == pa.list_(pa.string()):
             for batch in file.iter_batches(columns=["id", "parents"]):
                 mask = pc.equal(pc.list_flatten(batch["parents"]), row_id)
