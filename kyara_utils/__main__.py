@@ -53,11 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from kyara_utils.llm.plan import describe
+    from kyara_utils.llm.plan import Plan
     from kyara_utils.runs.pipeline import run
 
     chosen = (options.only, options.first, options.last)
-    count = run(options.recipe, options.settings, *chosen, options.dry_run, describe)
+    count = run(options.recipe, options.settings, *chosen, options.dry_run, Plan())
     print(f"{count} step(s) {'would run' if options.dry_run else 'ran'}")
     return 0
 

@@ -17,7 +17,7 @@ from kyara_utils.llm import Client, Model, Request, complete, load_prompt, until
 from kyara_utils.llm.formats import schema_problem
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.limits import Gate, Pace
-from kyara_utils.llm.plan import estimate, planned_calls
+from kyara_utils.llm.plan import Plan, estimate, planned_calls
 from kyara_utils.llm.protocol import fold_system, render
 from kyara_utils.llm.replay import export_calls, import_calls
 from kyara_utils.llm.transport import backoff, retry_after
@@ -386,3 +386,20 @@ def test_every_planned_line_names_real_parameters():
         values = resolved(root, "smoke", name, {})
         for item in planned_calls(list(step.calls), values, lambda step, output: 10):
             assert item.calls is not None and item.prompt_tokens >= 1, (name, item)
+
+
+def test_the_whole_run_is_summed_up_and_what_is_missing_named(monkeypatch):
+    """An unknown model was free; nobody saw what the nine steps cost together, nor that the key was missing."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    plan, table = Plan(), [{"model": "model", "stage": "x", "per": [30_000], "tokens": [1000, 100]}]
+    for model in ("gpt-4o", "gpt-4o", "sft", "vllm"):
+        plan.step(table, {"model": model}, lambda step, output: None)
+    total, missing = plan.total()
+    assert total.startswith("in all at most 120,000 calls, 132,000,000 tokens, $210.00, ")
+    assert float(total.split("$210.00, ")[1].split()[0].replace(",", "")) > 36  # 66 million tokens at 30,000 a minute
+    assert missing == "missing: OPENAI_API_KEY is not set; export OPENAI_API_KEY=…"
+    with pytest.raises(KyaraError, match="no model gpt-4oo in params/models.yaml; did you mean gpt-4o"):
+        plan.step(table, {"model": "gpt-4oo"}, lambda step, output: None)
+    assert plan.step(table + [table[0] | {"unless": {"model": "sft"}}], {"model": "sft"}, None) == [
+        "sft: at most 30,000 calls, 30,000,000 + 3,000,000 tokens, free"
+    ]

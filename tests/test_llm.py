@@ -206,7 +206,7 @@ def test_english_prompts_take_the_same_inputs():
 def test_models_by_name():
     """A misspelt model must be answered with the known ones, the card's nine competitors among them."""
     assert len([model for model in load_models().values() if model.key_env]) >= 9
-    with pytest.raises(KyaraError, match="no model gpt-5o in params/models.yaml; it has gemma-3-270m"):
+    with pytest.raises(KyaraError, match="no model gpt-5o in params/models.yaml; did you mean gpt-4o"):
         find_model("gpt-5o")
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from kyara_utils.__main__ import main
 from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, source, steps, write_rows
+from kyara_utils.runs.execute import execute
 from kyara_utils.runs.logs import show_messages
-from kyara_utils.runs.pipeline import execute
 from kyara_utils.runs.run import start
 
 ROOT = Path(__file__).resolve().parents[1]

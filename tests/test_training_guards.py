@@ -215,6 +215,12 @@ def test_flop_of_a_known_model(base, capsys):
     found = estimate.estimate(base, 1000, 64)
     one, eight = (run["hours"] for run in found["runs"] if run["on"] == "H100")
     assert one == pytest.approx(8 * eight) and "1 × H100" in estimate.as_text(found)
+    words = estimate.as_text({"parameters": 1, "tokens": 1, "flop": 1, "runs": [
+        {"on": "T4", "gpus": 1, "hours": 7077.0, "usd": 2477.0}, {"on": "T4", "gpus": 1, "hours": 2.0, "usd": 0.7},
+        {"on": "this CPU", "gpus": 1, "hours": 2.0, "usd": 0.0},
+    ]})  # fmt: skip
+    assert "1 × T4: 295 days, about 2,477 USD of rent, or 236 weeks of Kaggle's free hours" in words
+    assert "1 × T4: 2.0 h, about 0.70 USD of rent, free on Kaggle" in words and "CPU: 2.0 h\n" in words
     estimate.main(["google/gemma-2-2b-it", "--tokens", "4.51e9"])
     said = capsys.readouterr().out
     assert "2,614 M parameters × 4,510,000,000 tokens: 8.3e+19 FLOP" in said and "8 × H100: 7.2 h" in said

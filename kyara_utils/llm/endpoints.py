@@ -7,6 +7,7 @@ import yaml
 
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.params import nearest
 
 STYLES = ("completion", "brief", "full")
 
@@ -93,7 +94,7 @@ def find_model(name: str, root: Path | None = None) -> Model:
     """Return the model called `name`."""
     models = load_models(root)
     if name not in models:
-        raise KyaraError(f"no model {name} in params/models.yaml; it has {', '.join(models)}; add yours there")
+        raise KyaraError(f"no model {name} in params/models.yaml; {nearest(name, models)}; add yours there")
     return models[name]
 
 

@@ -24,7 +24,7 @@ HARDWARE = {
     "L4": (121.0, 0.7),  # NVIDIA L4 data sheet, bf16 dense
     "A10": (125.0, 0.75),  # NVIDIA A10 data sheet, bf16 dense
     "4090": (165.2, 0.4),  # NVIDIA Ada GPU architecture paper, bf16 with fp32 accumulation, dense
-    "T4": (8.1, 0.0),  # NVIDIA T4 data sheet, fp32: it has no bf16; free on Kaggle
+    "T4": (8.1, 0.35),  # NVIDIA T4 data sheet, fp32: it has no bf16; Kaggle lends one, see FREE_HOURS
     "V100": (15.7, 0.5),  # NVIDIA V100 data sheet, SXM2, fp32
 }
 # Shapes that can be planned with before anything is downloaded; from the model's own config.json.
@@ -34,6 +34,7 @@ SHAPES = {
         "attention": 2048, "heads": 8,
     }
 }  # fmt: skip
+FREE_HOURS = 30  # a week of a T4 on Kaggle, by its published quota
 UTILISATION = 0.4  # of the peak; well-kept trainers reach 0.3 to 0.5
 
 
@@ -120,11 +121,23 @@ def as_text(found: dict[str, Any]) -> str:
     """Return the estimate as lines for people."""
     lines = [f"{found['parameters'] / 1e6:,.0f} M parameters × {found['tokens']:,.0f} tokens: {found['flop']:.2g} FLOP"]
     for run in found["runs"]:
-        lines.append(f"  {run['gpus']} × {run['on']}: {_time(run['hours'])}, about {run['usd']:,.0f} USD")
+        lines.append(f"  {run['gpus']} × {run['on']}: {_time(run['hours'])}{_money(run)}")
     return "\n".join([*lines, f"  assumed: {UTILISATION:.0%} of the peak is used, and the rents of estimate.py"])
 
 
+def _money(run: dict[str, Any]) -> str:
+    """Rent in words; nothing for a machine without a known rent, and what Kaggle's free hours amount to."""
+    if not run["usd"]:
+        return ""
+    rent = f"{run['usd']:,.0f}" if run["usd"] >= 1 else f"{run['usd']:.2f}"
+    weeks = run["hours"] / FREE_HOURS
+    free = f", or {weeks:,.0f} weeks of Kaggle's free hours" if weeks > 1 else ", free on Kaggle"
+    return f", about {rent} USD of rent" + (free if run["on"].endswith("T4") else "")
+
+
 def _time(hours: float) -> str:
+    if hours >= 72:
+        return f"{hours / 24:,.0f} days"
     if hours >= 1:
         return f"{hours:,.1f} h"
     if hours >= 1 / 60:
