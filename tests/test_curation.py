@@ -11,13 +11,13 @@ import pytest
 from kyara_utils.curation import (
     decontamination,
     duplicates,
-    funnel,
     language,
     quality_rules,
     selection,
     semantic_duplicates,
     tags,
 )
+from kyara_utils.runs import funnel
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, read_jsonl
 from kyara_utils.text import answer_rules, folding
