@@ -7,6 +7,8 @@ from kyara_utils.runs import reject
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import examples_of, excerpt, problem_of, sentences
 from kyara_utils.synthesis.funnel import funnel_rows, rule_rows
+from kyara_utils.synthesis.overlap import near_duplicate, overlap
+from kyara_utils.synthesis.question_rules import is_question
 from kyara_utils.synthesis.rag import structured
 
 DOCUMENT = (
@@ -63,12 +65,12 @@ def test_a_long_apology_is_no_refusal_and_a_sourced_example_is_no_leak():
 
 def test_english_is_counted_in_words():
     """A limit in characters would let a four times longer refusal or copy through."""
-    assert checks.is_question("Which mountain is the highest in Taiwan?", "en")
-    assert not checks.is_question("哪一座山最高？", "en")
+    assert is_question("Which mountain is the highest in Taiwan?", "en")
+    assert not is_question("哪一座山最高？", "en")
     assert checks.refusal("I'm sorry, but the source does not say.", "en")
     assert checks.wrong_script("Jade Mountain is the highest.", "en") == ""
     assert checks.wrong_script("玉山最高。", "en") == "zh-Hant"
-    assert checks.overlap("Jade Mountain", "The jade mountain is high.") == 1.0
+    assert overlap("Jade Mountain", "The jade mountain is high.") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -84,13 +86,13 @@ def test_english_is_counted_in_words():
 )
 def test_questions(question, good):
     """A statement or a fragment as a question teaches the student to answer statements."""
-    assert checks.is_question(question) is good
+    assert is_question(question) is good
 
 
 def test_near_duplicates_are_found_across_scripts():
     """The same question in the other script is the same question."""
-    assert checks.near_duplicate("台灣最高的山是哪座？", ["玉山在哪裡？", "台湾最高的山是哪一座？"])
-    assert not checks.near_duplicate("玉山在冬季為什麼積雪？", [QUESTION])
+    assert near_duplicate("台灣最高的山是哪座？", ["玉山在哪裡？", "台湾最高的山是哪一座？"])
+    assert not near_duplicate("玉山在冬季為什麼積雪？", [QUESTION])
 
 
 def test_unusable_answers_have_a_name():

@@ -12,9 +12,9 @@ from kyara_utils.runs import meta
 from kyara_utils.runs.tables import turns
 from kyara_utils.synthesis import evolve, followups, questions, rag, retrieval
 from kyara_utils.synthesis.drafts import new_draft
+from kyara_utils.synthesis.styles import STYLES
 
-PROMPTS = ("question", "evolve", "evolve_equal", "expand", "relevance", "digest", "answer", "document_prompt", "cited",
-           "cited_answer", "followup", "followup_answer", "answer_detailed")  # fmt: skip
+PROMPTS = sorted({task.prompt for style in STYLES.values() for task in style.tasks.values()})
 
 
 def chunk(number: int, body: str = "") -> dict:
@@ -164,7 +164,7 @@ def test_a_chat_model_is_asked_for_a_detailed_answer():
     """Worked examples of one line would teach a strong teacher to answer in one line."""
     client = Scripted(lambda request: text("台灣最高的山是玉山。\n\n冬季積雪，山頂潔白如玉。"), dialect="chat")
     accepted, _ = rag.answer_questions(client, [draft()])
-    assert len(accepted) == 1 and accepted[0]["prompts"] == ["synthesis/answer_detailed@1"]
+    assert len(accepted) == 1 and accepted[0]["prompts"] == ["synthesis/answer_detailed@2"]
     assert not client.asked[0].stop and client.asked[0].max_tokens > 500 and client.asked[0].temperature == 0.0
 
 

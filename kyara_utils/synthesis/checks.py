@@ -1,29 +1,59 @@
 """Reject rules as pure functions: each looks for one fault and returns what it found, or an empty string.
 
 Refusal, stop words and leaks are the elimination rules of Evol-Instruct (WizardLM, arXiv 2304.12244, §3 and
-Appendix G) with Chinese equivalents. Overlap is counted in the terms of our BM25: Han bigrams and whole words of
-other scripts, folded over script and case, so one threshold serves Chinese and English.
+Appendix G) with Chinese equivalents. The rules look for faults, not for a form: a one-line answer and 700 characters of
+Markdown with headings, lists, tables and formulas both pass. Whether a statement is true is judged by a model
+(`faithfulness`); overlap and numbers are cheap checks before that.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
-from kyara_utils.knowledge.index.lexical import terms
+from kyara_utils.synthesis.foreign_numbers import foreign_number
+from kyara_utils.synthesis.overlap import by_length, copied_share, overlap, shared_run
+from kyara_utils.synthesis.script_repair import mainland_term, simplified_only
 from kyara_utils.text.normalise import script_of
 
-SUPPORT = 0.5  # least share of a sentence's terms that its source must contain
-DUPLICATE = 0.5  # Jaccard similarity from which two questions of one document are the same
-ON_TOPIC = 0.5  # least share of a question's terms, question words aside, that stand in its document
+SUPPORT = (0.5, 0.25)  # least share of terms that the sources must contain: of a short text, of a long one
+BRIEF, LONG = 80, 400  # characters of a short and of a long text
 COPIED_RUN = 60  # longest run of characters that an answer may share with its document (four times that in English)
-COPIED_SHARE = 0.8  # share of the document's terms from which an answer is the document
+COPIED_SHARE = 0.8  # share of an answer that may stand in its document word for word
+QUOTED = 0.3  # share of an answer that one long quotation may fill
 REFUSAL_CHARACTERS = 80  # WizardLM: fewer than 80 words; a Chinese answer is counted in characters
-QUESTION_CHARACTERS = {"zh-Hant": (6, 60), "en": (12, 240)}
 
-_REFUSAL = re.compile(r"抱歉|對不起|不好意思|無法回答|無法提供|\bsorry\b|\bi (?:can't|cannot|am unable to)\b", re.I)
+_APOLOGY = re.compile(
+    r"\A\W*(?:(?:我|真的|非常|很|十分|深感)*(?:抱歉|對不起|不好意思)|(?:i'?m |i am )?(?:very |so )?sorry\b)",
+    re.I,
+)
+_DECLINE = re.compile(
+    r"(?:\A|[，。！,!]\s*)(?:因此|所以|故|但|而)?(?:我們?|目前|本人|這個問題|此問題)?(?:無法|不能|沒辦法"
+    r"|沒有辦法)(?:從|根據|由|依|直接|準確|明確|給出|為您|為你|對此)?.{0,12}?"
+    r"(?:回答|作答|回覆|(?:判斷|得知|確定|確認)(?:答案|確切|具體|您|你|[這此]個?問題|正確|。|，|\Z)|提供(?:相關"
+    r"|更多|具體|任何|您|你|答案|資訊|協助)|協助(?:您|你)|幫(?:您|你)|滿足(?:您|你))"
+    r"|(?:\A|[，。！,!]\s*)(?:但|根據|依據)?(?:您|你|所|上述|以上|目前|現有)*(?:提供的?)?(?:參考)?(?:資料|文件"
+    r"|文章|內容|文中)(?:資訊)?(?:裡|中|內)?[，,]?.{0,6}(?:沒有|並未|未|無|缺乏|不包含|沒)(?:有)?(?:提及|提到"
+    r"|說明|提供|記載|相關|足夠|涉及|指出)"
+    r"|\b(?:i|we) (?:can'?t|cannot|can not|am unable to|are unable to|don'?t know|do not know)\b"
+    r"|\bthe (?:source|document|text|material|passage|context)s? (?:does|do) not\b",
+    re.I,
+)
 _LEAK = re.compile(
-    r"給定(?:的)?(?:提示|問題)|改寫(?:後|的)*(?:提示|問題)|#?(?:given|rewritten|created) prompt"
-    r"|(?:文件|資料|問題|回答|改寫|方向|追問|重點|要求|搜尋|判斷|document|question|answer|request|rewrite) ?\d?[:：]"
-    r"|<\w{0,20}of_turn>|</?(?:reference|document|query)>|\{\{|\}\}",
+    r"給定(?:的)?提示|改寫(?:後|的)*提示|#?(?:given|rewritten|created) prompt"
+    r"|<\w{0,20}of_turn>|<\|[a-z_]{1,20}\|>|\[/?INST\]|</?(?:reference|document|query)>"
+    r"|\{\{-? ?(?:documents?|digests?|question|rounds|context|direction|persona) ?-?\}\}|\{%-? "
+    r"|(?m:^\s*# (?:原始文件|補充資料|使用者問題|參考文件|任務說明|用戶問題|Original document|Supplement"
+    r"|User's question)\s*$)"
+    r"|(?m:^\s*\*? ?文件(?:ID|標題|內文) ?[:：])",
+    re.I,
+)
+# A base model runs on with the labels of its worked examples: 問題: and no space, never the full-width colon of prose.
+_RUN_ON = re.compile(
+    r"(?:^|[。！？!?.] *)(?:文件|資料|問題|回答|改寫|方向|追問|要求|搜尋|判斷) ?\d?:(?![/*\d])|(?m:^(?:Question"
+    r"|Answer|Next question|Rewrite|Verdict): )",
+    re.M,
+)
+_REWRITE_TALK = re.compile(
+    r"給定(?:的)?問題|改寫(?:後|的|過)*(?:問題|提問|版本|如下)|\b(?:rewritten|given) (?:question|request)\b",
     re.I,
 )
 _STOP = set("的了是在和與或也都就而及嗎呢吧啊這那有我你他她它們個之其於以") | set(
@@ -32,59 +62,54 @@ _STOP = set("的了是在和與或也都就而及嗎呢吧啊這那有我你他�
 _ASKING = re.compile(
     r"為什麼|為何|什麼|怎麼樣?|怎樣|如何|哪[一些個位座種年裡]?|多少|幾|是否|有沒有|請|說明|介紹|解釋|描述|簡單|告訴我?"
     r"|以及|主要|原因|情況|時候|方法|[的了是在和與或有會要能可以被呢嗎之其這那]"
+    r"|比較|分析|列出|整理|詳細|表格|差異|假設|請問|分別|步驟|逐步|舉例|並|各|應該?|若|如果|我|您?你"
     r"|\b(?:what|which|who|when|where|why|how|please|explain|describe|tell|me|do|does|did|many|much"
     r"|a|an|the|of|to|in|on|at|is|are|was|were|and|or|for|it|its)\b",
     re.I,
 )
-_ENDED = re.compile(r"[。！？!?.…」』）)\]】》”\"|}`][\s*]*\Z")
-_NUMBER = re.compile(r"\d[\d,]{0,20}(?:\.\d{1,10})?")
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
+_ENDED = re.compile(r"[。！？!?.…⋯」』）)\]】》〉”\"’'|}`$%％;；~～→℃°🙂-🫿🌀-🗿]\**\s*\Z")
+_ITEM = re.compile(r"\s*(?:[-*•・+]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]{1,2}[、)）]|[（(]\d{1,2}[)）]|\|)\s*\S")
+_AMOUNT = re.compile(r"\d\s*(?:[a-zA-Zµμ/²³]{1,8}|[\u4e00-\u9fff]{1,3})?\**\s*\Z")
+_HANGING = re.compile(
+    r"(?:[，、：,:]|的|和|與|及|以及|而|但|因為|由於|包括|例如|如|是|在|被|把|將|並|或|\b(?:and|or|the|of|to|a"
+    r"|is|in|with|because))\s*\Z",
+    re.I,
+)
 
 
-def is_question(text: str, language: str = "zh-Hant") -> bool:
-    """A question that stands by itself: of sensible length, on one line, ends with a question mark, has words."""
-    low, high = QUESTION_CHARACTERS[language]
-    words = r"[\u4e00-\u9fff]" if language == "zh-Hant" else "[A-Za-z]"
-    return low <= len(text) <= high and text.endswith(("？", "?")) and bool(re.search(words, text[:-1]))
-
-
-def overlap(text: str, other: str) -> float:
-    """Share of the distinct terms of `text` that occur in `other`, 0 to 1; 0 for a text without terms."""
-    own = set(terms(text))
-    return len(own & set(terms(other))) / len(own) if own else 0.0
-
-
-def jaccard(text: str, other: str) -> float:
-    """Shared terms over all terms of both texts, 0 to 1."""
-    a, b = set(terms(text)), set(terms(other))
-    return len(a & b) / len(a | b) if a | b else 0.0
-
-
-def near_duplicate(question: str, earlier: Iterable[str], limit: float = DUPLICATE) -> str:
-    """The earlier question (of the same document or conversation) that this one repeats."""
-    return next((other for other in earlier if jaccard(question, other) >= limit), "")
-
-
-def shared_run(text: str, document: str, length: int) -> str:
-    """A run of `length` characters (white space left out) that both texts contain."""
-    text, document = "".join(text.split()), "".join(document.split())
-    runs = {document[i : i + length] for i in range(len(document) - length + 1)}
-    return next((text[i : i + length] for i in range(len(text) - length + 1) if text[i : i + length] in runs), "")
+def subject_of(question: str) -> str:
+    """What is left of a question without question words and words of request."""
+    return _ASKING.sub(" ", question)
 
 
 def copying(text: str, document: str, language: str = "zh-Hant") -> str:
-    """The answer takes over a long run of the document, or nearly all of it; a sentence or two may be quoted."""
+    """The answer is the document's own words: a long run that fills much of it, or many runs that fill nearly all.
+
+    Quotations within a longer answer, and code, are no copying.
+    """
     length = COPIED_RUN if language == "zh-Hant" else 4 * COPIED_RUN
-    if run := shared_run(text, document, length):
+    own = "".join(_FENCE.sub(" ", text).split())
+    if len(own) < length // 2:
+        return ""
+    if len(own) * QUOTED <= length and (run := shared_run(own, document, length)):
         return run
-    share = overlap(document, text) if len(document) >= length else 0.0
-    return f"{share:.2f} of the document" if share >= COPIED_SHARE else ""
+    share = copied_share(own, document, length // 3)
+    return f"{share:.2f} of the answer" if len(own) >= length and share >= COPIED_SHARE else ""
 
 
 def refusal(text: str, language: str = "zh-Hant") -> str:
-    """An apology or inability in a short answer (a long one may go on to help)."""
+    """The answer declines: an apology or inability opens it, and it is short or declines at once.
+
+    無法提供足夠的電流 is a statement about a battery; what counts is who is unable and what to.
+    """
+    text = text.replace("’", "'")
     size = len(text) if language == "zh-Hant" else len(text.split())
-    found = _REFUSAL.search(text.replace("’", "'"))
-    return found.group() if found and size < REFUSAL_CHARACTERS else ""
+    opening = "".join(re.split(r"(?<=[。！？!?])|(?<=\.)\s", text)[:2])[:120]
+    declined = _DECLINE.search(opening)
+    if (apology := _APOLOGY.search(text)) and (size < REFUSAL_CHARACTERS or declined):
+        return apology.group()
+    return declined.group() if declined and size < 2 * REFUSAL_CHARACTERS else ""
 
 
 def only_stop_words(text: str) -> str:
@@ -94,14 +119,25 @@ def only_stop_words(text: str) -> str:
 
 
 def truncated(text: str) -> str:
-    """The text stops in mid-sentence."""
-    return "" if _ENDED.search(text) else f"ends with {text[-12:]}"
+    """The text stops in mid-sentence.
+
+    A list item, a table row, a bold line, a formula, code and an amount (37.5 %, 1824 年) are ways to end.
+    """
+    last = next((line for line in reversed(text.rstrip().splitlines()) if line.strip()), "")
+    if text.count("```") % 2:
+        return "an open code block"
+    if not last or _ENDED.search(last):
+        return ""
+    ended = _ITEM.match(last) or re.match(r"\s*(?:#|\*\*)", last) or _AMOUNT.search(last)
+    return "" if ended and not _HANGING.search(last) else f"ends with {text.rstrip()[-12:]}"
 
 
 def wrong_script(text: str, language: str = "zh-Hant") -> str:
-    """The text is not in the script that the prompts ask for."""
+    """The text is not in the language that the prompts ask for, or characters of the other script stand in it."""
     found = script_of(text)
-    return "" if found == language else found
+    if found != language:
+        return found
+    return simplified_only(text)[:10] if language == "zh-Hant" else ""
 
 
 def leaked_prompt(text: str, examples: Iterable[str] = (), sources: Sequence[str] = ()) -> str:
@@ -110,9 +146,9 @@ def leaked_prompt(text: str, examples: Iterable[str] = (), sources: Sequence[str
     So does an answer that begins like a source in the prompt, with its title and a colon.
     What the sources say themselves is no leak of an example that happens to say the same.
     """
-    found = _LEAK.search(text)
+    found = _LEAK.search(text) or _RUN_ON.search(text)
     if found:
-        return found.group()
+        return found.group().strip()
     heads = [head + mark for head, mark, _ in (source.partition(":") for source in sources) if mark and len(head) < 40]
     if head := next((head for head in heads if text.startswith(head)), ""):
         return head
@@ -122,23 +158,16 @@ def leaked_prompt(text: str, examples: Iterable[str] = (), sources: Sequence[str
     return next((run for run in runs if run and run not in known), "")
 
 
-def unsupported(text: str, sources: Iterable[str], limit: float = SUPPORT) -> str:
-    """Fewer than `limit` of the terms stand in the sources: the answer is not from the documents."""
-    share = overlap(text, "\n".join(sources))
-    return "" if share >= limit else f"{share:.2f} of the terms are in the sources"
+def support_limit(text: str) -> float:
+    """Least share of a text's terms that its sources must contain: a long answer explains in words of its own."""
+    return by_length(len(text), (BRIEF, LONG), SUPPORT)
 
 
-def foreign_number(text: str, sources: Iterable[str]) -> str:
-    """A number that none of the sources (nor the question, if given among them) contains."""
-    known = {number.replace(",", "") for source in sources for number in _NUMBER.findall(source)}
-    return next((number for number in _NUMBER.findall(text) if number.replace(",", "") not in known), "")
-
-
-def off_topic(question: str, document: str) -> str:
-    """Less than half of what the question speaks of, question words aside, stands in the document it is made from."""
-    subject = _ASKING.sub(" ", question)
-    share = overlap(subject, document)
-    return "" if share >= ON_TOPIC else f"{share:.2f} of the question is in the document"
+def unsupported(text: str, sources: Iterable[str]) -> str:
+    """Fewer of the terms than `support_limit` stand in the sources: the answer is not from the documents."""
+    words = re.sub(r"[#*`|_>-]+", " ", text)
+    share = overlap(words, "\n".join(sources))
+    return "" if share >= support_limit(words) else f"{share:.2f} of the terms are in the sources"
 
 
 def echo(text: str, question: str) -> str:
@@ -146,22 +175,35 @@ def echo(text: str, question: str) -> str:
     return "repeats the question" if overlap(text, question) >= 0.9 else ""
 
 
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found.group() if found else ""
+
+
+def _first(found: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    return next(((rule, detail) for rule, detail in found if detail), ("", ""))
+
+
+def _basic(
+    text: str, language: str, examples: Iterable[str], sources: Sequence[str], short: bool
+) -> Iterable[tuple[str, str]]:
+    yield "only_stop_words", only_stop_words(text)
+    yield "leaked_prompt", leaked_prompt(text, examples, sources) or (_found(_REWRITE_TALK, text) if short else "")
+    yield "refusal", refusal(text, language)
+    yield "wrong_script", wrong_script(text, language)
+    yield "mainland_term", mainland_term(text, language, sources)
+
+
 def request_rule(
     text: str, language: str, examples: Iterable[str] = (), sources: Sequence[str] = ()
 ) -> tuple[str, str]:
     """First rule that a generated question or request breaks, with the finding; ("", "") when it is sound."""
-    found = {
-        "only_stop_words": only_stop_words(text),
-        "leaked_prompt": leaked_prompt(text, examples, sources),
-        "refusal": refusal(text, language),
-        "wrong_script": wrong_script(text, language),
-    }
-    return next(((rule, detail) for rule, detail in found.items() if detail), ("", ""))
+    return _first(_basic(text, language, examples, sources, short=True))
 
 
 ANSWER_RULES = (
-    "only_stop_words", "leaked_prompt", "refusal", "truncated", "wrong_script", "echo", "copying", "unsupported",
-    "foreign_number",
+    "only_stop_words", "leaked_prompt", "refusal", "wrong_script", "mainland_term", "truncated", "echo", "copying",
+    "unsupported", "foreign_number",
 )  # fmt: skip
 
 
@@ -172,14 +214,15 @@ def answer_rule(
 
     document: what must not be copied; sources: all that the model was shown (the document, digests).
     """
-    rule, detail = request_rule(text, language, examples, sources)
-    if rule:
-        return rule, detail
-    found = {
-        "truncated": truncated(text),
-        "echo": echo(text, question),
-        "copying": copying(text, document, language),
-        "unsupported": unsupported(text, sources),
-        "foreign_number": foreign_number(text, [*sources, question]),
-    }
-    return next(((rule, detail) for rule, detail in found.items() if detail), ("", ""))
+    found = _first(_basic(text, language, examples, [*sources, question], short=False))
+    if found[0]:
+        return found
+    return _first(
+        (
+            ("truncated", truncated(text)),
+            ("echo", echo(text, question)),
+            ("copying", copying(text, document, language)),
+            ("unsupported", unsupported(text, sources)),
+            ("foreign_number", foreign_number(text, [*sources, question])),
+        )
+    )

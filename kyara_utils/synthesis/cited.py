@@ -11,22 +11,30 @@ from typing import Any
 
 from kyara_utils.llm import Client, Request, load_prompt
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.citations import CITATION, citation_rule, cite, likeliest, read_parts, titles_of
+from kyara_utils.synthesis.citations import (
+    CITATION,
+    citation_rule,
+    cite,
+    likeliest,
+    normal_form,
+    read_parts,
+    titles_of,
+)
 from kyara_utils.synthesis.drafts import (
     Row,
     conversation,
     end,
-    examples_of,
-    is_completion,
+    examples_shown,
     note,
     parted,
     passage,
     path_of,
     problem_of,
-    retry,
     share_of,
     write,
 )
+from kyara_utils.synthesis.overlap import overlap
+from kyara_utils.synthesis.styles import style_of
 
 NO_ANSWER = {
     "zh-Hant": "參考文件缺乏與問題相關資訊。",
@@ -48,12 +56,23 @@ def add_contexts(
     for draft in drafts:
         picker = random.Random(f"{seed} {draft['id']}")
         draft["answerable"] = draft["id"] not in unanswerable
-        foreign = [chunk for chunk in pool if chunk["doc_id"] != draft["chunk"]["doc_id"]]
-        drawn = picker.sample(foreign, min(len(foreign), 4 * (distractors + 1)))
+        drawn = _drawn(picker, pool, draft["chunk"]["doc_id"], 4 * (distractors + 1))
         found = _with_source(draft, drawn, distractors) if draft["answerable"] else _without(draft, drawn, distractors)
         picker.shuffle(found)
         draft["context"] = [{key: item[key] for key in ("id", "title", "text")} for item in found]
     return drafts
+
+
+def _drawn(picker: random.Random, pool: list[Row], own: str, number: int) -> list[Row]:
+    """Draw chunks of other articles by position, so that a pool of millions is never walked for one draft."""
+    found: dict[str, Row] = {}
+    for _ in range(20 * number):
+        chunk = pool[picker.randrange(len(pool))] if pool else {"doc_id": own}
+        if chunk["doc_id"] != own:
+            found.setdefault(chunk["id"], chunk)
+        if len(found) == number:
+            break
+    return list(found.values())
 
 
 def _with_source(draft: Row, drawn: list[Row], distractors: int) -> list[Row]:
@@ -69,7 +88,7 @@ def _without(draft: Row, drawn: list[Row], distractors: int) -> list[Row]:
     hits = {hit["id"] for hit in draft["hits"]}
     found = wrong + [chunk for chunk in drawn if chunk["id"] not in hits]
     question = draft["question"]
-    return [item for item in found if checks.overlap(question, passage(item)) < ANSWERS_ITSELF][: distractors + 1]
+    return [item for item in found if overlap(question, passage(item)) < ANSWERS_ITSELF][: distractors + 1]
 
 
 def answer_cited(
@@ -89,27 +108,25 @@ def answer_cited(
     answerable = [draft for draft in drafts if draft["answerable"]]
     for attempt in range(attempts):
         asked = [draft for draft in answerable if not attempt or draft["rule"]]
-        (_by_title if is_completion(client) else _by_id)(client, asked, attempt, seed, language)
+        (_by_title if style_of(client).name == "completion" else _by_id)(client, asked, attempt, seed, language)
         for draft in asked:
             if not draft["rule"]:
-                end(draft, "checks", *_check(draft, language))
+                end(draft, "checks", *_check(client, draft, language))
     return parted(drafts)
 
 
 def _by_id(client: Client, drafts: list[Row], attempt: int, seed: int, language: str) -> None:
     inputs = [{"documents": draft["context"], "question": draft["question"]} for draft in drafts]
-    responses = write(client, "cited", language, drafts, inputs, max_tokens=1024, **retry(attempt, seed))
+    responses = write(client, "cited", language, drafts, inputs, attempt, seed)
     for draft, response in zip(drafts, responses, strict=True):
-        draft |= {"answer": response.text, "cited": "written by the model"}
+        text = normal_form(response.text, [item["id"] for item in draft["context"]])
+        draft |= {"answer": text, "cited": "written by the model"}
         end(draft, "answer", problem_of(response), response.text[:80])
 
 
 def _by_title(client: Client, drafts: list[Row], attempt: int, seed: int, language: str) -> None:
     inputs = [_titled(draft) for draft in drafts]
-    responses = write(
-        client, "cited_answer", language, drafts, inputs,
-        max_tokens=120, repeat_penalty=1.1, **retry(attempt, seed),
-    )  # fmt: skip
+    responses = write(client, "cited", language, drafts, inputs, attempt, seed)
     parts = []
     for draft, response in zip(drafts, responses, strict=True):
         draft |= {"answer": response.text, "cited": "titles written by the model"}
@@ -151,17 +168,15 @@ def _unanswerable_rule(draft: Row) -> tuple[str, str]:
     return ("", "") if shown and draft["chunk"]["id"] not in shown else ("no_context", draft["question"])
 
 
-def _check(draft: Row, language: str) -> tuple[str, str]:
+def _check(client: Client, draft: Row, language: str) -> tuple[str, str]:
     rule, detail = citation_rule(draft["answer"], draft["context"])
     useful = {draft["chunk"]["id"], *(hit["id"] for hit in draft["hits"] if hit["relevant"])}
     if not rule and useful.isdisjoint(CITATION.findall(draft["answer"])):
         rule, detail = "source_not_cited", draft["answer"][:80]
     if not rule:
         text, sources = CITATION.sub("", draft["answer"]), [passage(item) for item in draft["context"]]
-        name = "cited_answer" if draft["cited"].startswith("titles") else "cited"
-        rule, detail = checks.answer_rule(
-            text, draft["question"], draft["chunk"]["text"], sources, language, examples_of(name, language)
-        )
+        examples = examples_shown(client, "cited", language)
+        rule, detail = checks.answer_rule(text, draft["question"], draft["chunk"]["text"], sources, language, examples)
     draft["checks"] = [] if rule else ["citations_exist", "citations_supported", "source_cited", *checks.ANSWER_RULES]
     return rule, detail
 

@@ -10,20 +10,23 @@ from kyara_utils.synthesis.drafts import (
     Row,
     conversation,
     end,
-    examples_of,
+    examples_shown,
     new_draft,
     parted,
     passage,
     path_of,
     problem_of,
+    shown,
     write,
 )
+from kyara_utils.synthesis.question_rules import off_topic, points_elsewhere
+from kyara_utils.synthesis.styles import limits, style_of
+from kyara_utils.synthesis.written import bare
 
 REQUEST_WORDS = {
     "zh-Hant": ("請", "說明", "介紹", "解釋", "描述", "告訴", "什麼", "如何", "怎麼", "為什麼", "哪"),
     "en": ("please", "explain", "describe", "introduce", "tell", "what", "how", "why", "which", "give", "write"),
 }
-LENGTH = {"zh-Hant": (5, 60), "en": (10, 240)}  # characters of a request
 
 
 def document_conversations(
@@ -32,34 +35,36 @@ def document_conversations(
     """Return conversations of source `document` and rejects.
 
     Rejects of stage `question`: call_failed, empty, truncated, not_a_request, only_stop_words, leaked_prompt, refusal,
-    wrong_script, off_topic; of stage `checks`, by the document itself: truncated, wrong_script.
+    wrong_script, mainland_term, points_elsewhere, off_topic; of stage `checks`, by the document itself: truncated,
+    wrong_script.
     """
     drafts = [new_draft(chunk, "document") for chunk in chunks]
-    inputs = [{"document": passage(chunk)} for chunk in chunks]
-    responses = write(
-        client, "document_prompt", language, drafts, inputs,
-        max_tokens=48, temperature=0.3, repeat_penalty=1.1, seed=seed,
-    )  # fmt: skip
+    inputs = [{"document": shown(client, chunk)} for chunk in chunks]
+    responses = write(client, "document", language, drafts, inputs, seed=seed)
     for draft, response in zip(drafts, responses, strict=True):
+        response.text = response.text if style_of(client).one_line else bare(response.text)
         draft["question"] = response.text
-        end(draft, "question", *_request_rule(draft["chunk"], response, language))
+        end(draft, "question", *_request_rule(client, draft["chunk"], response, language))
         if not draft["rule"]:
             end(draft, "checks", *_document_rule(draft, language))
     kept, rejects = parted(drafts)
     return [_conversation(draft, model, language) for draft in kept], rejects
 
 
-def _request_rule(chunk: Row, response: Response, language: str) -> tuple[str, str]:
+def _request_rule(client: Client, chunk: Row, response: Response, language: str) -> tuple[str, str]:
     text = response.text
     if rule := problem_of(response):
         return rule, response.error or text
-    low, high = LENGTH[language]
+    low, high = limits(style_of(client).request, language)
     if not low <= len(text) <= high or not any(word in text.lower() for word in REQUEST_WORDS[language]):
         return "not_a_request", text
-    rule, detail = checks.request_rule(text, language, examples_of("document_prompt", language), [passage(chunk)])
+    if found := points_elsewhere(text):
+        return "points_elsewhere", found
+    examples = examples_shown(client, "document", language)
+    rule, detail = checks.request_rule(text, language, examples, [passage(chunk)])
     if rule:
         return rule, detail
-    found = checks.off_topic(text, passage(chunk))
+    found = off_topic(text, passage(chunk))
     return ("off_topic", found) if found else ("", "")
 
 

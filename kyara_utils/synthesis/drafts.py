@@ -10,11 +10,11 @@ import re
 from typing import Any
 
 from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds
-from kyara_utils.runs import content_id, reject
+from kyara_utils.runs import KyaraError, content_id, reject
+from kyara_utils.synthesis.styles import style_of, task_of
 
 Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
-TEMPERATURES = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text
 SENTENCE_END = re.compile(r"(?<=[。！？!?])|(?<=\.)\s")
 
 
@@ -40,10 +40,11 @@ def passage(chunk: Row) -> str:
     return f"{chunk['title']}:{' '.join(chunk['text'].split())}"
 
 
-def new_draft(chunk: Row, kind: str) -> Row:
-    """A draft of one chunk, before any call."""
+def new_draft(chunk: Row, kind: str, number: int = 0) -> Row:
+    """A draft of one chunk, before any call; `number` tells the drafts of one chunk apart."""
+    parts = (chunk["id"], kind, str(number)) if number else (chunk["id"], kind)
     return {
-        "id": content_id(chunk["id"], kind, prefix="draft_", n=12), "kind": kind, "chunk": chunk, "question": "",
+        "id": content_id(*parts, prefix="draft_", n=12), "kind": kind, "chunk": chunk, "question": "",
         "calls": [], "prompts": [], "checks": [], "stage": "", "rule": "", "detail": "",
     }  # fmt: skip
 
@@ -54,36 +55,48 @@ def share_of(drafts: list[Row], share: float, seed: int) -> list[Row]:
     return [drafts[position] for position in sorted(chosen)]
 
 
-def is_completion(client: Client) -> bool:
-    """Whether the model is a base model, steered by worked examples alone, which writes a line and no more."""
-    return client.model.dialect == "completion"
-
-
 def examples_of(name: str, language: str) -> list[str]:
     """Texts of the worked examples of a prompt, which must not turn up in what the model writes."""
     turns = load_prompt(f"synthesis/{name}", language).turns
     return [template.render() for role, template in turns[:-1] if role != "system"]
 
 
-def retry(attempt: int, seed: int) -> Row:
-    """Options of a call's attempt: greedy first, then ever warmer, each with a seed and sample number of its own."""
-    return {"temperature": TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)], "seed": seed + attempt, "sample": attempt}
+def examples_shown(client: Client, task: str, language: str) -> list[str]:
+    """The worked examples that a client's model sees for a task; none for most prompts of a chat model."""
+    return examples_of(task_of(client, task).prompt, language)
 
 
-def write(client: Client, name: str, language: str, drafts: list[Row], inputs: list[Row], **options) -> list[Response]:
-    """Complete the prompt `name` once for each draft; call and prompt version are noted in the draft."""
-    prompt = load_prompt(f"synthesis/{name}", language)
-    responses = complete(client, prompt, inputs, **options)
+def shown(client: Client, chunk: Row) -> str:
+    """Text of a chunk as the prompts of the client's style show it: a base model reads one line, others the layout."""
+    return passage(chunk) if style_of(client).one_line else f"{chunk['title']}\n{chunk['text'].strip()}"
+
+
+def write(
+    client: Client, task: str, language: str, drafts: list[Row], inputs: list[Row], attempt: int = 0, seed: int = 0
+) -> list[Response]:
+    """Ask for a text of the kind `task` once for each draft, in the style that suits the client's model.
+
+    inputs: one mapping per draft; a prompt takes from it what it declares. attempt: how often it was asked before,
+    which decides the temperature and gives the call a seed and sample number of its own. Calls are noted in the drafts.
+    """
+    how = task_of(client, task)
+    prompt = load_prompt(f"synthesis/{how.prompt}", language)
+    taken = [{name: item[name] for name in prompt.inputs} for item in inputs]
+    temperature = how.temperatures[min(attempt, len(how.temperatures) - 1)]
+    responses = complete(
+        client, prompt, taken, max_tokens=how.max_tokens, temperature=temperature, repeat_penalty=how.repeat_penalty,
+        seed=seed + attempt, sample=attempt,
+    )  # fmt: skip
     note(drafts, responses, prompt.name)
     return responses
 
 
 def verdicts(
-    client: Client, name: str, language: str, drafts: list[Row], inputs: list[Row], labels: tuple[str, str],
+    client: Client, task: str, language: str, drafts: list[Row], inputs: list[Row], labels: tuple[str, str],
     controls: list[Row],
 ) -> tuple[list[Response], list[Response]]:  # fmt: skip
-    """Ask the prompt `name` for a label by log-probability; return (verdicts on the drafts, verdicts on controls)."""
-    prompt = load_prompt(f"synthesis/{name}", language)
+    """Ask for one label per draft by log-probability; return (verdicts on the drafts, verdicts on controls)."""
+    prompt = load_prompt(f"synthesis/{task_of(client, task).prompt}", language)
     responses = log_odds(client, prompt, inputs + controls, labels)
     note(drafts, responses[: len(inputs)], prompt.name)
     return responses[: len(inputs)], responses[len(inputs) :]
@@ -116,6 +129,12 @@ def split(drafts: list[Row], rule_of, step: str = STEP) -> tuple[list[Row], list
         else:
             kept.append(draft)
     return kept, rejects
+
+
+def stop_if_lost(stage: str, asked: int, left: int, fix: str) -> None:
+    """Raise `KyaraError` when a stage was asked for something and nothing came through: all else would be in vain."""
+    if asked and not left:
+        raise KyaraError(f"{stage}: nothing is left of {asked}; {fix}")
 
 
 def end(draft: Row, stage: str, rule: str, detail: str = "") -> None:

@@ -7,10 +7,16 @@ question unchanged to the pool, and `evolution` says what was tried and why it f
 """
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 from kyara_utils.llm import Client, Response, score
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, examples_of, problem_of, share_of, verdicts, write
+from kyara_utils.synthesis.drafts import Row, examples_shown, problem_of, share_of, verdicts, write
+from kyara_utils.synthesis.overlap import jaccard, overlap
+from kyara_utils.synthesis.question_rules import question_problem
+from kyara_utils.synthesis.styles import FULL, Style, limits, style_of
+from kyara_utils.synthesis.written import bare
 
 DIRECTIONS = {
     "zh-Hant": {
@@ -39,7 +45,6 @@ DIRECTIONS = {
 EQUAL = {"zh-Hant": ("同", "異"), "en": ("Equal", "Not")}
 NO_GAIN = 0.9  # Jaccard similarity from which old and new question are the same text
 KEPT = 0.3  # share of the old question's terms that the new one must keep (not for breadth)
-LENGTH = {"zh-Hant": 160, "en": 600}  # most characters of an evolved question
 CONTROLS = 6
 
 
@@ -50,7 +55,7 @@ def evolve_questions(
 
     Adds `evolution`: {direction, question (before), tried, rule}; rule is "" where the new question was taken over,
     else one of call_failed, empty, truncated, no_gain, refusal, only_stop_words, leaked_prompt, wrong_script, too_long,
-    lost_subject, judged_equal.
+    not_a_question, points_elsewhere, lost_subject, judged_equal.
     """
     tried = share_of(drafts, share, seed)
     picker = random.Random(seed)
@@ -59,11 +64,11 @@ def evolve_questions(
         {"question": draft["question"], "direction": DIRECTIONS[language][direction]}
         for draft, direction in zip(tried, directions, strict=True)
     ]
-    responses = write(
-        client, "evolve", language, tried, inputs, max_tokens=72, temperature=0.5, repeat_penalty=1.1, seed=seed
-    )
+    responses = write(client, "evolve", language, tried, inputs, seed=seed)
+    style, examples = style_of(client), examples_shown(client, "evolve", language)
     for draft, direction, response in zip(tried, directions, responses, strict=True):
-        rule = elimination_rule(draft["question"], response, direction, language)
+        response.text = response.text if style.one_line else bare(response.text)
+        rule = elimination_rule(draft["question"], response, direction, language, style, examples)
         draft["evolution"] = {
             "direction": direction, "question": draft["question"], "tried": response.text, "rule": rule,
         }  # fmt: skip
@@ -74,21 +79,25 @@ def evolve_questions(
     return tried
 
 
-def elimination_rule(question: str, response: Response, direction: str, language: str) -> str:
+def elimination_rule(
+    question: str, response: Response, direction: str, language: str, style: Style = FULL, examples: Sequence[str] = ()
+) -> str:
     """Rule by which an evolved question fails without asking a model, or ""."""
     text = response.text
     if rule := problem_of(response):
         return rule
-    rule, _ = checks.request_rule(text, language, examples_of("evolve", language), [question])
+    rule, _ = checks.request_rule(text, language, examples, [question])
     if rule:
         return rule
     if DIRECTIONS[language][direction] in text:
         return "leaked_prompt"
-    if checks.jaccard(question, text) >= NO_GAIN:
+    if jaccard(question, text) >= NO_GAIN:
         return "no_gain"
-    if len(text) > LENGTH[language]:
+    if len(text) > limits(style.evolved, language)[1]:
         return "too_long"
-    return "lost_subject" if direction != "breadth" and checks.overlap(question, text) < KEPT else ""
+    if not style.one_line and (found := question_problem(text, language, replace(style, question=style.evolved))[0]):
+        return found
+    return "lost_subject" if direction != "breadth" and overlap(question, text) < KEPT else ""
 
 
 def _judge_equality(client: Client, drafts: list[Row], language: str) -> None:
@@ -96,7 +105,7 @@ def _judge_equality(client: Client, drafts: list[Row], language: str) -> None:
     inputs = [{"first": draft["evolution"]["question"], "second": draft["evolution"]["tried"]} for draft in drafts]
     same = [{"first": item["first"], "second": item["first"]} for item in inputs[:CONTROLS]]
     labels = EQUAL[language]
-    found, known = verdicts(client, "evolve_equal", language, drafts, inputs, labels, same)
+    found, known = verdicts(client, "equal", language, drafts, inputs, labels, same)
     identical = sorted(value for response in known if (value := score(response, labels)) is not None)
     threshold = identical[len(identical) // 2] if identical else 0.0
     for draft, response in zip(drafts, found, strict=True):

@@ -6,8 +6,12 @@ fails a check is left out and the conversation keeps the rounds it has, so nothi
 
 from kyara_utils.llm import Client, Response
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, examples_of, is_completion, passage, problem_of, write
+from kyara_utils.synthesis.drafts import Row, examples_shown, problem_of, shown, write
+from kyara_utils.synthesis.overlap import near_duplicate
+from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import sources_of
+from kyara_utils.synthesis.styles import style_of
+from kyara_utils.synthesis.written import bare
 
 
 def add_rounds(client: Client, drafts: list[Row], rounds: int, seed: int = 0, language: str = "zh-Hant") -> int:
@@ -27,13 +31,12 @@ def add_rounds(client: Client, drafts: list[Row], rounds: int, seed: int = 0, la
 
 def _one_round(client: Client, drafts: list[Row], seed: int, language: str) -> list[Row]:
     """Ask and answer one more question per draft; return the drafts that got it."""
-    inputs = [{"document": passage(draft["chunk"]), "rounds": _said(draft)} for draft in drafts]
-    questions = write(
-        client, "followup", language, drafts, inputs, max_tokens=48, temperature=0.3, repeat_penalty=1.1, seed=seed
-    )
+    inputs = [{"document": shown(client, draft["chunk"]), "rounds": _said(draft)} for draft in drafts]
+    questions = write(client, "followup", language, drafts, inputs, seed=seed)
     asked = []
     for draft, response in zip(drafts, questions, strict=True):
-        rule, detail = _question_rule(draft, response, language)
+        response.text = response.text if style_of(client).one_line else bare(response.text)
+        rule, detail = _question_rule(client, draft, response, language)
         draft["followup"]["tried"].append({"question": response.text, "answer": "", "rule": rule, "detail": detail})
         if not rule:
             asked.append(draft)
@@ -42,16 +45,13 @@ def _one_round(client: Client, drafts: list[Row], seed: int, language: str) -> l
 
 def _answered(client: Client, drafts: list[Row], seed: int, language: str) -> list[Row]:
     inputs = [
-        {"document": passage(draft["chunk"]), "rounds": _said(draft), "question": _tried(draft)["question"]}
+        {"document": shown(client, draft["chunk"]), "rounds": _said(draft), "question": _tried(draft)["question"]}
         for draft in drafts
     ]
-    answers = write(
-        client, "followup_answer", language, drafts, inputs,
-        max_tokens=140 if is_completion(client) else 1024, temperature=0.3, repeat_penalty=1.1, seed=seed,
-    )  # fmt: skip
+    answers = write(client, "followup_answer", language, drafts, inputs, seed=seed)
     for draft, response in zip(drafts, answers, strict=True):
         tried = _tried(draft)
-        rule, detail = _answer_rule(draft, tried["question"], response, language)
+        rule, detail = _answer_rule(client, draft, tried["question"], response, language)
         tried |= {"answer": response.text, "rule": rule, "detail": detail}
         if not rule:
             draft["rounds"].append((tried["question"], response.text))
@@ -66,28 +66,30 @@ def _said(draft: Row) -> list[tuple[str, str]]:
     return [(draft["question"], draft["answer"]), *draft["rounds"]]
 
 
-def _question_rule(draft: Row, response: Response, language: str) -> tuple[str, str]:
+def _question_rule(client: Client, draft: Row, response: Response, language: str) -> tuple[str, str]:
     if rule := problem_of(response):
         return rule, response.error
-    if not checks.is_question(response.text, language):
-        return "not_a_question", ""
-    rule, detail = checks.request_rule(
-        response.text, language, examples_of("followup", language), sources_of(draft)
-    )  # fmt: skip
+    rule, detail = question_problem(response.text, language, style_of(client))
+    if rule == "points_elsewhere":  # a follow-up may point at what was just said
+        rule, detail = "", ""
+    if not rule:
+        rule, detail = checks.request_rule(
+            response.text, language, examples_shown(client, "followup", language), sources_of(draft)
+        )
     if rule:
         return rule, detail
-    other = checks.near_duplicate(response.text, [question for question, _ in _said(draft)])
+    other = near_duplicate(response.text, [question for question, _ in _said(draft)])
     return ("near_duplicate_question", other) if other else ("", "")
 
 
-def _answer_rule(draft: Row, question: str, response: Response, language: str) -> tuple[str, str]:
+def _answer_rule(client: Client, draft: Row, question: str, response: Response, language: str) -> tuple[str, str]:
     if rule := problem_of(response):
         return rule, response.error
     rule, detail = checks.answer_rule(
         response.text, question, draft["chunk"]["text"], sources_of(draft), language,
-        examples_of("followup_answer", language),
+        examples_shown(client, "followup_answer", language),
     )  # fmt: skip
     if rule:
         return rule, detail
-    other = checks.near_duplicate(response.text, [answer for _, answer in _said(draft)])
+    other = near_duplicate(response.text, [answer for _, answer in _said(draft)])
     return ("repeats_answer", other) if other else ("", "")

@@ -8,17 +8,18 @@ from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
     Row,
     end,
-    examples_of,
-    is_completion,
+    examples_shown,
     parted,
     passage,
     path_of,
     problem_of,
-    retry,
     rounds_row,
+    shown,
     write,
 )
 from kyara_utils.synthesis.evolve import evolved, revert
+
+TRIED = 50  # brackets of an answer at which JSON is looked for
 
 
 def answer_questions(
@@ -26,7 +27,7 @@ def answer_questions(
 ) -> tuple[list[Row], list[Row]]:
     """Add `answer` from the original document and the digests; return accepted drafts and rejects.
 
-    A chat model is asked for a detailed answer, a base model continues worked examples with a short one.
+    How long an answer is asked for depends on the style of the teacher.
     A faulty answer is sampled again, up to `attempts` times in all. A refusal, or an answer of punctuation and stop
     words alone, also fails an evolution (WizardLM): the draft gets its first question back.
     Rejects (for the last attempt) of stage `answer`: call_failed, empty, truncated; of stage `checks`: the rules of
@@ -44,28 +45,24 @@ def answer_questions(
 def _answer(client: Client, drafts: list[Row], attempt: int, seed: int, language: str) -> None:
     inputs = [
         {
-            "document": passage(draft["chunk"]),
+            "document": shown(client, draft["chunk"]),
             "digests": [digest["text"] for digest in draft["digests"]],
             "question": draft["question"],
         }
         for draft in drafts
     ]
-    name, length = ("answer", 140) if is_completion(client) else ("answer_detailed", 1024)
-    responses = write(
-        client, name, language, drafts, inputs,
-        max_tokens=length, repeat_penalty=1.1, **retry(attempt, seed),
-    )  # fmt: skip
+    responses = write(client, "answer", language, drafts, inputs, attempt, seed)
+    examples = examples_shown(client, "answer", language)
     for draft, response in zip(drafts, responses, strict=True):
         draft["answer"] = response.text
         end(draft, "answer", problem_of(response), response.text[:80])
         if not draft["rule"]:
-            end(draft, "checks", *_check(draft, language))
+            end(draft, "checks", *_check(draft, language, examples))
 
 
-def _check(draft: Row, language: str) -> tuple[str, str]:
+def _check(draft: Row, language: str, examples: list[str]) -> tuple[str, str]:
     rule, detail = checks.answer_rule(
-        draft["answer"], draft["question"], draft["chunk"]["text"], sources_of(draft), language,
-        examples_of("answer", language),
+        draft["answer"], draft["question"], draft["chunk"]["text"], sources_of(draft), language, examples
     )  # fmt: skip
     if not rule and evolved(draft) and draft["evolution"]["direction"] == "structured":
         rule, detail = ("", "") if structured(draft["answer"]) else ("not_structured", draft["answer"][:80])
@@ -74,17 +71,20 @@ def _check(draft: Row, language: str) -> tuple[str, str]:
 
 
 def structured(text: str) -> bool:
-    """Whether a text contains a JSON object or list, or a Markdown table of two rows."""
+    """Whether a text contains a JSON object, a JSON list of several items, or a Markdown table of two rows.
+
+    A footnote mark like [1] is JSON by its letters, and no structure.
+    """
     if len(re.findall(r"^\s*\|.{1,2000}\|\s*$", text, re.M)) >= 2:
         return True
-    start = min((text.find(mark) for mark in "{[" if mark in text), default=-1)
-    if start < 0:
-        return False
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text[start:])
-    except (json.JSONDecodeError, RecursionError):
-        return False
-    return bool(found)
+    for found in list(re.finditer(r"[{\[]", text))[:TRIED]:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[found.start() :])
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if (isinstance(value, dict) and value) or (isinstance(value, list) and len(value) > 1):
+            return True
+    return False
 
 
 def sources_of(draft: Row) -> list[str]:

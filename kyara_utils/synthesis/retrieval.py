@@ -4,37 +4,57 @@ The number of queries (5), the digest's limit (500 characters) and its temperatu
 notebook (`zake7749/Kyara: example/transformers-chat.ipynb`). Every hit keeps its score and its verdict.
 """
 
-import json
+import logging
 import random
 from typing import Any
 
 from kyara_utils.knowledge.index.ranking import fuse
 from kyara_utils.llm import Client, score
-from kyara_utils.synthesis.checks import leaked_prompt
-from kyara_utils.synthesis.drafts import Row, examples_of, excerpt, passage, problem_of, verdicts, write
+from kyara_utils.synthesis.checks import leaked_prompt, refusal
+from kyara_utils.synthesis.drafts import (
+    Row,
+    examples_shown,
+    excerpt,
+    passage,
+    problem_of,
+    shown,
+    stop_if_lost,
+    verdicts,
+    write,
+)
+from kyara_utils.synthesis.styles import style_of
+from kyara_utils.synthesis.written import read_object, strings
 
+log = logging.getLogger(__name__)
 LABELS = {"zh-Hant": ("能", "否"), "en": ("Yes", "No")}
 DIGEST_LIMIT = 500
 TOGETHER = 64  # drafts whose queries are searched at once
 
 
 def expand_queries(client: Client, drafts: list[Row], seed: int = 0, language: str = "zh-Hant") -> list[Row]:
-    """Add `queries`: five search queries, or none where the model's JSON could not be read (the question remains)."""
+    """Add `queries`: five search queries, or none where the answer names none, which `without_queries` counts.
+
+    Raises `KyaraError` when not one answer of all can be read.
+    """
     inputs = [{"question": draft["question"]} for draft in drafts]
-    responses = write(client, "expand", language, drafts, inputs, max_tokens=120, temperature=0.3, seed=seed)
+    responses = write(client, "expand", language, drafts, inputs, seed=seed)
     for draft, response in zip(drafts, responses, strict=True):
         draft["queries"] = read_queries(response.text)
+        if not draft["queries"]:
+            log.warning("%s: no queries in: %s", draft["id"], response.error or response.text[:80])
+    fix = f"{client.model.name} did not write the JSON that the prompt asks for; see its answers in the ledger"
+    stop_if_lost("query expansion", len(drafts), len(drafts) - without_queries(drafts), fix)
     return drafts
+
+
+def without_queries(drafts: list[Row]) -> int:
+    """Drafts whose expansion could not be read: they are searched by their question alone, and counted."""
+    return sum(not draft["queries"] for draft in drafts)
 
 
 def read_queries(text: str) -> list[str]:
     """Distinct non-empty queries of a `{"search_query": [...]}` answer; [] when it is not that."""
-    try:
-        found = json.loads(text)["search_query"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return []
-    strings = [item.strip() for item in found if isinstance(item, str)] if isinstance(found, list) else []
-    return list(dict.fromkeys(item for item in strings if item))
+    return strings(read_object(text, "search_query"))
 
 
 def retrieve(index: Any, drafts: list[Row], k: int = 3, characters: int = 0) -> list[Row]:
@@ -73,19 +93,32 @@ def judge_relevance(
     document, which are irrelevant by construction: a quarter of those would pass.
     """
     pairs = [(draft, hit) for draft in drafts for hit in draft["hits"]]
-    inputs = [{"document": passage(hit), "question": draft["question"]} for draft, hit in pairs]
+    inputs = [{"document": shown(client, hit), "question": draft["question"]} for draft, hit in pairs]
     labels, asking = LABELS[language], [draft for draft, _ in pairs]
-    known = _controls(drafts, controls, seed)
+    known = _controls(client, drafts, controls, seed)
     found, irrelevant = verdicts(client, "relevance", language, asking, inputs, labels, known)
     threshold = _third_quartile([score(response, labels) for response in irrelevant])
+    threshold = max(threshold, 0.0) if style_of(client).trusted else threshold
+    read = 0
     for (_, hit), response in zip(pairs, found, strict=True):
-        value = score(response, labels)
+        value, said = score(response, labels), label_said(response, labels)
         hit["relevance"] = None if value is None else round(value, 4)
-        hit["relevant"] = value is not None and value > threshold
+        hit["relevant"] = said == labels[0] if value is None else value > threshold
+        read += value is not None or bool(said)
+    fix = (
+        f"{client.model.name} gives neither log-probability nor word of {labels[0]} or {labels[1]}; name another model"
+    )
+    stop_if_lost("relevance", len(pairs), read, fix)
     return drafts, round(threshold, 4)
 
 
-def _controls(drafts: list[Row], n: int, seed: int) -> list[Row]:
+def label_said(response: Any, labels: tuple[str, str]) -> str:
+    """The label that the text begins with, for endpoints that give no log-probabilities; "" for neither."""
+    text = response.text.strip().lstrip("「『*\"'【").lower()
+    return next((label for label in labels if text.startswith(label.lower())), "")
+
+
+def _controls(client: Client, drafts: list[Row], n: int, seed: int) -> list[Row]:
     picker = random.Random(seed)
     if len({draft["chunk"]["doc_id"] for draft in drafts}) < 2:
         return []
@@ -93,7 +126,7 @@ def _controls(drafts: list[Row], n: int, seed: int) -> list[Row]:
     while len(found) < n:
         asked, other = picker.sample(drafts, 2)
         if asked["chunk"]["doc_id"] != other["chunk"]["doc_id"]:
-            found.append({"document": passage(other["chunk"]), "question": asked["question"]})
+            found.append({"document": shown(client, other["chunk"]), "question": asked["question"]})
     return found
 
 
@@ -108,15 +141,16 @@ def digest_documents(client: Client, drafts: list[Row], seed: int = 0, language:
     A failed digest, or one that leaks the prompt, is left out; it counts as a document that said nothing.
     """
     pairs = [(draft, hit) for draft in drafts for hit in draft["hits"] if hit["relevant"]]
-    inputs = [{"document": passage(hit), "question": draft["question"]} for draft, hit in pairs]
-    responses = write(
-        client, "digest", language, [draft for draft, _ in pairs], inputs,
-        max_tokens=90, temperature=0.05, repeat_penalty=1.05, seed=seed,
-    )  # fmt: skip
-    examples = examples_of("digest", language)
+    inputs = [{"document": shown(client, hit), "question": draft["question"]} for draft, hit in pairs]
+    responses = write(client, "digest", language, [draft for draft, _ in pairs], inputs, seed=seed)
+    examples = examples_shown(client, "digest", language)
     for draft in drafts:
         draft["digests"] = []
     for (draft, hit), response in zip(pairs, responses, strict=True):
-        if not problem_of(response) and not leaked_prompt(response.text, examples, [passage(hit)]):
-            draft["digests"].append({"id": hit["id"], "text": response.text[:DIGEST_LIMIT]})
+        if not problem_of(response) and not _bad_digest(response.text, examples, passage(hit), language):
+            draft["digests"].append({"id": hit["id"], "text": excerpt({"text": response.text}, DIGEST_LIMIT)["text"]})
     return drafts
+
+
+def _bad_digest(text: str, examples: list[str], source: str, language: str) -> str:
+    return leaked_prompt(text, examples, [source]) or refusal(text, language)

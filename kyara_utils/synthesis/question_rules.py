@@ -1,0 +1,153 @@
+"""What makes a question fit to stand alone in a training row: it asks something, and it names what it asks about.
+
+A question that points at its document (本文, 上述, 圖1, 該公司, 這種植物) cannot be answered by who has not seen it.
+The same characters occur in names (本草綱目, 本田, 該隱) and in words (日本文化, 我該如何), and a scenario may
+introduce what it then points at (某公司…。該公司…), so each pattern says where it does not count.
+"""
+
+import re
+
+from kyara_utils.synthesis.checks import subject_of
+from kyara_utils.synthesis.overlap import by_length, overlap
+from kyara_utils.synthesis.styles import FULL, Style, limits
+
+ON_TOPIC = (0.5, 0.2)  # least share of a question's terms in its document: of a short question, of a long one
+SHORT, LONG = 40, 160  # characters of a short and of a long question
+
+_REQUEST = re.compile(
+    r"請|比較|說明|解釋|描述|列出|列舉|分析|介紹|整理|計算|設計|撰寫|寫出|寫一|評估|探討|闡述|歸納|總結|摘要"
+    r"|推導|證明|討論|舉例|指出|提供|製作|規劃|建議|翻譯|幫我"
+    r"|\b(?:explain|describe|compare|list|analy[sz]e|discuss|summari[sz]e|outline|calculate|design|write|evaluate|give"
+    r"|identify|contrast|propose|derive|show|provide|please|tell|help|trace|illustrate|name|define|create|draft)\b",
+    re.I,
+)
+_WORDS = {"zh-Hant": re.compile(r"[\u4e00-\u9fff]"), "en": re.compile(r"[A-Za-z]{2}")}
+_CUT = re.compile(r"(?:[，、：；,;:]|[的和與及或]|因為|以及|或者?|例如|\b(?:and|or|the|of|to))\s*\Z", re.I)
+_NAMES = re.compile(
+    r"《[^》\n]*》|〈[^〉\n]*〉|「[^」\n]*」|『[^』\n]*』|“[^”\n]*”|\"[^\"\n]*\"|`[^`\n]*`|該隱|此地無銀|這般"
+)
+_CLAUSE = re.compile(r"[，。；！？：!?;:\n]|,\s|\.\s")
+_EMPTY = re.compile(
+    r"請問|請|根據|依據|依照|按照|關於|對於|針對|說明|解釋|描述|比較|分析|列出|介紹|整理|詳細|簡述|何謂"
+    r"|研究結果|結果|上面|內容"
+    r"|為什麼|為何|什麼|怎麼樣?|怎樣|如何|哪[一些個位座種年裡]?|多少|幾|是否|有沒有|可以|能夠?|應該?|會|被|把"
+    r"|在|對|從|由|讓|使|給"
+    r"|\b(?:what|which|who|when|where|why|how|is|are|was|were|do|does|did|can|could|according|to|in|on|of|for|the|about"
+    r"|please|explain|describe)\b|[^\w]",
+    re.I,
+)
+
+# What points at the text itself: never right in a question of its own.
+_TEXT = re.compile(
+    r"(?<![日基根資成樣版標課劇腳譯抄繪讀副孤善古原範底刻印珍宋])本(?:文|篇|章|節|段|書中|書的|書提|圖|表|題"
+    r"|報告|研究|論文|文件|條目|教材|單元|資料|手冊)(?!學|化|明|字|人|獻|山|縣)"
+    r"|(?<![中英日法德俄韓古散作課經條公梵譯國語外白華漢詩散議雜祭碑銘])文中(?!子)|(?:上|前|下|內|原|全|此|該"
+    r"|這)文(?!化|學|明|字|人|物|獻|本|書|具|山|風|件夾)(?!藝復興)"
+    r"|(?:文件|文章|資料|段落|文本|內文|文獻|教材|敘述|短文|選文)(?:中|裡|內|上)?(?:所)?(?:提到|提及|指出|描述"
+    r"|說明|敘述|列出|介紹|記載|的作者|的主旨)"
+    r"|(?:根據|依據|依照|按照|參考|從)(?:這[篇份段則些]?|該|此|上述|以上|提供的|所提供的|給定的)?(?:文件|文章"
+    r"|資料(?!庫|結構|表|來源|類型)|段落|文本|內文|內容|敘述|短文|文字|說明)(?:[，,的中裡內]|\Z|來|回答|判斷"
+    r"|推論|所述|可知|提到)"
+    r"|(?:上述|前述|上列|上面|以上|前面|前文|以下|下列|下述|上表|上圖|下表|下圖)(?:的|所)?(?:文件|文章|資料"
+    r"|內容|段落|文字|敘述|說明|描述|提[到及]|圖|表|公式|方程|例子|報告|研究|所述|討論|介紹)"
+    r"|(?<![地版插構意力附企試])[圖表](?:\s*\d|\s*[一二三四五六七八九十](?=[中裡內所的顯示，,？?]))"
+    r"|(?<![代發外手課電儀])表\s*\d"
+    r"|(?:附圖|附表|附錄|插圖|圖片|圖表|表格)(?:[中裡內上](?!文)|\s*\d|所示|顯示)"
+    r"|第\s*[\d一二三四五六七八九十]+\s*(?:個|條|則|道|項)?\s*(?:方程式?|公式|算式|等式|不等式|圖|表格?|段落"
+    r"|段文字|例題|範例|定理|引理|註腳?|腳註|頁|行程式|個例子)"
+    r"|(?:方程式?|公式|式|定理)\s*[(（]\s*\d|\A\s*(?:這|那|此|以下)(?:是|些|兩|三|幾)?(?:者|個)?(?:之間|有|為|的)"
+    r"|\A\s*作者|(?:文章|本書|原文)作者|\A\s*其(?![中他實次餘])"
+    r"|\b(?:the|this|these|that|above|given|following|provided|present)\s+(?:document|passage|text|article"
+    r"|excerpt|paragraph"
+    r"|section|chapter|figure|table|equation|author|authors|material|source|report|study|paper)s?\b(?!\s+of\b)"
+    r"|\b(?:fig(?:ure)?|table|eq(?:uation)?)\.?\s*\(?\d|\babove[- ]mentioned\b|\b(?:mentioned|described|listed"
+    r"|shown) above\b"
+    r"|\A(?:it|they|he|she|this|these|those|its|their)\b",
+    re.I,
+)
+# Verbs and adverbs after 該 as "ought to" (我該如何, 該不該).
+_MODAL = (
+    "如何怎不要用做去把由從是有會能被在選注意採吃喝說看算準先再避考遵具負為對向跟給以"
+    "改換多少等停買賣帶穿住走付寫讀學教找問聯處檢留優保設安使進提建加減送放打投申往後"
+)
+# What points at something named before, if anything was: 該公司, 這種植物, 此方法, this plant.
+_THING = re.compile(
+    rf"(?<![應活本理早不就真都也才又我你他她們誰人者家時原更可最亦])該(?:[項種類國]?)(?P<a>(?![{_MODAL}])[\u4e00-\u9fff]{{1,4}})"
+    r"|(?<![如因從由彼為在至就])[這那此](?:個|種|些|類|項|位|座|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
+    r"|起|件|幾個|幾種|兩個|兩種|三個|三種)(?!人都|時候|世界|問題)(?P<b>[\u4e00-\u9fff]{0,4})"
+    r"|(?<![因如從由彼就])此(?P<c>法案?|書|人物?|植物|動物|公司|地區|事件|技術|方法|現象|病|藥|理論|原理|系統"
+    r"|機構|產品|制度|政策)"
+    r"|(?<![其吉利排])(?P<d>他們?|她們?|它們?|牠們?)(?![人國鄉日山處項律加汀者殺])"
+    r"|(?:上述|前述|上開|前揭)(?P<e>[\u4e00-\u9fff]{0,4})"
+    r"|\b(?:this|these|such)\s+(?P<f>(?!year|day|month|week|century|case\b)[a-z]+)"
+    r"|\b(?P<g>it|they|he|she|its|their|his|her|them)\b",
+    re.I,
+)
+GENERAL = 10  # characters of an earlier clause that may introduce what is pointed at
+
+
+def is_question(text: str, language: str = "zh-Hant", style: Style = FULL) -> bool:
+    """Whether a text asks something that can be answered by who has seen nothing but the text."""
+    return not question_problem(text, language, style)[0]
+
+
+def question_problem(text: str, language: str = "zh-Hant", style: Style = FULL) -> tuple[str, str]:
+    """First rule that a question breaks by itself, with the finding; ("", "") when it is sound.
+
+    not_a_question: of no sensible length, without words, neither a question nor a request, or cut off (for a base
+    model: not one line that ends with a question mark); points_elsewhere: it points at its document, a figure, or a
+    thing that it does not name.
+    """
+    low, high = limits(style.question, language)
+    asks = text.endswith(("？", "?")) if style.one_line else bool(_asks(text))
+    if not (low <= len(text) <= high and _WORDS[language].search(text[:-1]) and asks) or _babble(text):
+        return "not_a_question", text
+    found = points_elsewhere(text)
+    return ("points_elsewhere", f"{found}: {text}") if found else ("", "")
+
+
+def _asks(text: str) -> bool:
+    """A question mark, or a request that is not cut off."""
+    return ("？" in text or "?" in text or bool(_REQUEST.search(text))) and not _CUT.search(text)
+
+
+def _babble(text: str) -> bool:
+    """One character or word over and over."""
+    return len(text) > 30 and len(set(text)) < len(text) / 12 + 3
+
+
+def points_elsewhere(text: str) -> str:
+    """What in a question points at something that the question does not hold; names and quotations do not count."""
+    plain = _NAMES.sub(lambda found: "□" * len(found.group()), text)
+    for found in _TEXT.finditer(plain):
+        if not (found.group()[:2] in ("上述", "前述", "以上", "前面", "上面", "以下", "下列") and _data(plain, found)):
+            return found.group()
+    return next((found.group() for found in _THING.finditer(plain) if not _introduced(plain, found)), "")
+
+
+def _data(text: str, found: re.Match) -> bool:
+    """以下資料：… may bring the material along, as exercises do."""
+    return len(text) - found.end() > 40 and bool(re.match(r"[^。？]{0,12}[：:]", text[found.end() :]))
+
+
+def _introduced(text: str, found: re.Match) -> bool:
+    """Whether an earlier part of the question names what is pointed at."""
+    before = text[: found.start()]
+    name, head = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
+    if name in ("d", "g"):  # a pronoun: anything of substance named before
+        return len(_EMPTY.sub("", before)) >= (2 if name == "d" else 3)
+    clauses = [clause for clause in _CLAUSE.split(before)[:-1] if clause.strip()]
+    said = [_EMPTY.sub("", clause) for clause in clauses]
+    if head and any(head[:size] in part for part in said for size in (2, 3, 4) if len(head) >= size):
+        return True
+    return sum(map(len, said)) >= (GENERAL if re.search(r"[\u4e00-\u9fff]", before) else 3 * GENERAL)
+
+
+def off_topic(question: str, document: str) -> str:
+    """Too little of what the question speaks of, question words aside, stands in the document it is made from.
+
+    A short question must share half of its terms; a long one brings a situation of its own and must share a fifth.
+    """
+    share = overlap(subject_of(question), document)
+    limit = by_length(len(question), (SHORT, LONG), ON_TOPIC)
+    return "" if share >= limit else f"{share:.2f} of the question is in the document"

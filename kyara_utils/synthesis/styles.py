@@ -1,0 +1,118 @@
+"""What suits which teacher: prompt file, token limit and temperatures of every stage, in one table per style.
+
+`completion` steers a base model by worked examples and takes one line from it. `brief` instructs a small chat model,
+which follows short orders and loses the thread of long ones. `full` is the protocol of Kyara's card for a strong
+teacher: zero-shot, because worked examples pull such a model towards their own length and form. A stage asks for its
+task by name; no number that suits one kind of model stands anywhere else.
+"""
+
+from dataclasses import dataclass, field
+
+from kyara_utils.llm import Client
+from kyara_utils.runs import KyaraError
+
+WARMER = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text: greedy, then ever freer
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one kind of text is asked for: prompt file, most tokens, temperature of each attempt, texts per call."""
+
+    prompt: str
+    max_tokens: int = 1
+    temperatures: tuple[float, ...] = (0.3,)
+    repeat_penalty: float = 1.0
+    texts: int = 1
+
+
+@dataclass(frozen=True)
+class Style:
+    """One column of the table.
+
+    question, request, evolved: (least, most) characters of a question, of a request for a document, of an evolved
+    question; an English text has four times as many. one_line: documents are shown on one line, and a question is one
+    sentence that ends in a question mark. trusted: the model's own 能 or 否 counts, so that a relevance threshold read
+    off irrelevant pairs never falls below zero.
+    """
+
+    name: str
+    question: tuple[int, int]
+    request: tuple[int, int]
+    evolved: tuple[int, int]
+    one_line: bool = False
+    trusted: bool = False
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+
+COMPLETION = Style(
+    "completion", (6, 60), (5, 60), (6, 160), one_line=True,
+    tasks={
+        "question": Task("question", 48, WARMER, 1.1),
+        "evolve": Task("evolve", 72, (0.5,), 1.1),
+        "equal": Task("evolve_equal"),
+        "expand": Task("expand", 120),
+        "relevance": Task("relevance"),
+        "digest": Task("digest", 90, (0.05,), 1.05),
+        "answer": Task("answer", 140, WARMER, 1.1),
+        "cited": Task("cited_answer", 120, WARMER, 1.1),
+        "followup": Task("followup", 48, (0.3,), 1.1),
+        "followup_answer": Task("followup_answer", 140, (0.3,), 1.1),
+        "document": Task("document_prompt", 48, (0.3,), 1.1),
+        "faithful": Task("faithful"),
+    },
+)  # fmt: skip
+BRIEF = Style(
+    "brief", (6, 200), (5, 200), (6, 300),
+    tasks={
+        "question": Task("question_brief", 160, WARMER, 1.05, texts=2),
+        "evolve": Task("evolve_full", 160, (0.5,), 1.05),
+        "equal": Task("evolve_equal"),
+        "expand": Task("expand", 160),
+        "relevance": Task("relevance"),
+        "digest": Task("digest_full", 200, (0.05,), 1.05),
+        "answer": Task("answer_brief", 320, WARMER, 1.05),
+        "cited": Task("cited", 320, WARMER, 1.05),
+        "followup": Task("followup_brief", 96, (0.3,), 1.05),
+        "followup_answer": Task("followup_answer_full", 320, (0.3,), 1.05),
+        "document": Task("document_prompt_brief", 96, (0.3,), 1.05),
+        "faithful": Task("faithful"),
+    },
+)  # fmt: skip
+FULL = Style(
+    "full", (6, 400), (5, 400), (6, 800), trusted=True,
+    tasks={
+        "question": Task("question_full", 1536, (0.7, 0.9), texts=5),
+        "evolve": Task("evolve_full", 768, (0.7,)),
+        "equal": Task("evolve_equal_full"),
+        "expand": Task("expand_full", 512),
+        "relevance": Task("relevance_full"),
+        "digest": Task("digest_full", 1024, (0.05,)),
+        "answer": Task("answer_detailed", 4096, (0.0, 0.5, 0.7)),
+        "cited": Task("cited", 4096, (0.05, 0.5, 0.7)),
+        "followup": Task("followup_full", 512, (0.7,)),
+        "followup_answer": Task("followup_answer_full", 4096, (0.3,)),
+        "document": Task("document_prompt_full", 512, (0.7,)),
+        "faithful": Task("faithful_full"),
+    },
+)  # fmt: skip
+STYLES = {style.name: style for style in (COMPLETION, BRIEF, FULL)}
+
+
+def style_of(client: Client) -> Style:
+    """Return the style of the client's model: `completion` for a base model, else what `params/models.yaml` says."""
+    model = client.model
+    usual = "completion" if model.dialect == "completion" else "full"
+    name = getattr(model, "style", "") or usual
+    if name not in STYLES:
+        raise KyaraError(f"{model.name}: style {name!r} is none of {', '.join(STYLES)}; set one of them")
+    return STYLES[name]
+
+
+def limits(pair: tuple[int, int], language: str) -> tuple[int, int]:
+    """Return (least, most) characters in a language: an English word takes the room of about four of Chinese."""
+    return pair if language == "zh-Hant" else (2 * pair[0], 4 * pair[1])
+
+
+def task_of(client: Client, name: str) -> Task:
+    """Return how this client's model is asked for a text of the kind `name`."""
+    return style_of(client).tasks[name]

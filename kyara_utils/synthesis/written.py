@@ -1,0 +1,61 @@
+"""Reading what a model wrote as data: JSON in whatever wrapping it comes, or one text per line.
+
+Models fence their JSON, talk before it, leave a comma behind or type “ ” for quotes. One strict try comes first, then
+`json_repair`; what names none of the wanted keys is no answer, and the caller counts it as a reject.
+"""
+
+import json
+import re
+from typing import Any
+
+_NUMBERED = re.compile(r"^\s*(?:[-*•・]|(?:問題|題目|question|q)?\s*[（(]?\d{1,2}\s*[.、)）:：])\s*", re.I)
+_LABEL = re.compile(r"^(?:問題|追問|要求|question|request)\s*[一二三四五\d]?\s*[:：]\s*", re.I)
+_PAIRED = {"「": "」", "“": "”", '"': '"', "『": "』", "**": "**"}
+
+
+def read_object(text: str, key: str) -> Any:
+    """Return the value under `key` of the JSON object in a text, or None where there is no such object."""
+    for found in (_strict(text), _repaired(text)):
+        for item in found if isinstance(found, list) else [found]:
+            if isinstance(item, dict) and key in item:
+                return item[key]
+    return None
+
+
+def _strict(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _repaired(text: str) -> Any:
+    if "{" not in text:
+        return None
+    import json_repair
+
+    try:
+        return json_repair.loads(text[text.index("{") :], skip_json_loads=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+def strings(found: Any) -> list[str]:
+    """Return the distinct texts of a list as JSON gave it, white space stripped, whatever is no text left out."""
+    texts = [item.strip() for item in found if isinstance(item, str)] if isinstance(found, list) else []
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def lines(text: str) -> list[str]:
+    """Return one text per line, without list numbers, labels and the quotes around it."""
+    return [found for line in text.splitlines() if (found := bare(_NUMBERED.sub("", line)))]
+
+
+def bare(text: str) -> str:
+    """Return one text without the label (問題：) and the pair of quotes that a model puts around it."""
+    text = _LABEL.sub("", text.strip()).strip()
+    for opening, closing in _PAIRED.items():
+        inner = text[len(opening) : -len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and inner.strip() and opening not in inner:
+            return inner.strip()
+    return text
