@@ -6,7 +6,7 @@ from kyara_utils.synthesis.drafts import excerpt
 from kyara_utils.synthesis.evolve import evolve_questions
 from kyara_utils.synthesis.followups import add_rounds
 from kyara_utils.synthesis.funnel import STAGES, funnel_rows, rule_rows
-from kyara_utils.synthesis.persona_maths import solve_problems, write_problems
+from kyara_utils.synthesis.maths.persona import solve_problems, write_problems
 from kyara_utils.synthesis.questions import write_questions
 from kyara_utils.synthesis.rag import answer_questions, rag_conversations
 from kyara_utils.synthesis.retrieval import digest_documents, expand_queries, judge_relevance, retrieve

@@ -1,0 +1,1 @@
+"""Persona maths: sums read as exact numbers and recomputed, answers compared, problems written and solved."""

@@ -1,0 +1,169 @@
+"""What makes a problem usable and a solution believable: computed where it can be, said to be unverified where not.
+
+A solution is `wrong` only when recomputing says so. `unverified` is no fault: solving it again decides.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+
+from kyara_utils.synthesis.maths.answers import Answer, final_answer
+from kyara_utils.synthesis.maths.equations import RIGHT, WRONG, Equation, equations
+from kyara_utils.synthesis.maths.notation import plain_notation
+from kyara_utils.synthesis.maths.tokens import tokenize
+from kyara_utils.synthesis.maths.units import DIMENSIONS
+from kyara_utils.text.folding import numbers
+
+VERIFIED, UNVERIFIED, REFUTED = "verified", "unverified", "wrong"
+ASKS = re.compile(
+    r"幾|多少|百分之幾|何時|什麼時候|多[長久遠高重寬大快]|是否|夠不夠|能不能|哪一?[個種家位天]|求|請計算|計算出|比例|如何"
+)
+SOLVED = re.compile(r"(?:^|\n)\s*[#*]*\s*(?:解答|解法|解|答案|答)\s*[*]*\s*[:：]|答案是|\\boxed|####")
+SHARE = re.compile(r"([一二三四五六七八九\d]{1,2}(?:\.\d)?)\s*([折成])")
+DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")}
+CONSTANTS = (  # numbers that no problem states, where the text speaks of what they belong to
+    ("", "1 2 100"),
+    ("時|分鐘|秒|點", "60 24 3600 12"),
+    ("週|周|星期|禮拜|月|年|天|日", "7 4 12 30 31 52 365 24"),
+    ("公[里尺分斤克升噸頃]|毫|噸|千克", "10 1000 10000 1000000"),
+    ("圓|半徑|直徑|角|度|三角|周長|面積|梯形", "2 3.14 180 360 90 0.5 3 4"),
+    ("打", "12"),
+    ("平均", "2 3 4 5 6 7 8 9 10"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on a solution; rule and detail say why where it is not verified."""
+
+    verdict: str
+    rule: str = ""
+    detail: str = ""
+    answer: Answer | None = None
+
+
+def problem_rule(text: str, longest: int = 600) -> str:
+    """Name of the rule that a problem breaks, or "": at most `longest` characters, two quantities, a question, no
+    solution."""
+    if len(text) > longest:
+        return "too_long"
+    if SOLVED.search(text):
+        return "holds_its_solution"
+    if not ASKS.search(text):
+        return "asks_no_quantity" if text.rstrip().endswith(("？", "?")) else "not_a_question"
+    last = re.split(r"[。！!]", text.rstrip("。 \n"))[-1]
+    if not text.rstrip().endswith(("？", "?", "。", "）", ")")) or not (ASKS.search(last) or "？" in text[-200:]):
+        return "not_a_question"
+    return "" if len(stated_numbers(text)) >= 2 else "too_few_numbers"
+
+
+def stated_numbers(text: str) -> list[Fraction]:
+    """Return the quantities that a text states, in digits or Chinese numerals (一 alone is mostly an article)."""
+    plain = plain_notation(text)
+    found = [token.value for token in tokenize(plain) if token.kind == "number"]
+    for word in numbers(re.sub(r"[\d.,]+", " ", plain)):
+        if word.isdigit():
+            found.append(Fraction(word))
+    for share, kind in SHARE.findall(plain):
+        digits = "".join(str(DIGITS.get(c, c)) for c in share)
+        found.append(Fraction(digits) / (100 if len(digits) == 2 and kind == "折" else 10))
+    return found + ([Fraction(1, 2)] if "半" in plain else [])
+
+
+def check_solution(problem: str, solution: str, strict: bool = False) -> Check:
+    """Recompute a solution.
+
+    Wrong: `wrong_calculation` (an equation is wrong), `wrong_answer` (all is right, the answer is none of the
+    results). Unverified: `no_equation`, `symbols` (letters or words take part), `foreign_numbers` (an operand is
+    neither stated, nor a result, nor a constant), `word_answer`. `strict` (for base models, whose sums use numbers at
+    random) makes `no_equation` and `foreign_numbers` wrong, and a number may stand as often as it is stated. Without
+    an answer the rule is `no_answer`.
+    """
+    answer, found = final_answer(solution), equations(solution)
+    if answer is None:
+        return Check(REFUTED, "no_answer")
+    if wrong := next((equation for equation in found if equation.verdict == WRONG), None):
+        return Check(REFUTED, "wrong_calculation", wrong.text, answer)
+    right = [equation for equation in found if equation.verdict == RIGHT]
+    if not right:
+        return Check(REFUTED if strict else UNVERIFIED, "no_equation", answer=answer)
+    if foreign := foreign_number(problem, right, strict):
+        return Check(REFUTED if strict else UNVERIFIED, "foreign_numbers", foreign, answer)
+    if answer.kind != "number":
+        return Check(UNVERIFIED, "word_answer", answer.text, answer)
+    symbols = len(right) < len(found)
+    if not _derived(answer, right, _factors(answer.text, solution)):
+        return Check(UNVERIFIED if symbols else REFUTED, "symbols" if symbols else "wrong_answer", answer.text, answer)
+    return Check(UNVERIFIED if symbols else VERIFIED, "symbols" if symbols else "", answer=answer)
+
+
+def _derived(answer: Answer, right: Iterable[Equation], factors: set[Fraction]) -> bool:
+    """Whether each number of the answer is the result of an equation, or that rounded to a whole number."""
+    results = [value for equation in right for value in (equation.result, *equation.operands) if value is not None]
+    known = {value for result in results for value in (result, Fraction(ceil(result)), Fraction(floor(result)))}
+    known |= {value * 100 for value in known} | {value / 100 for value in known}
+    return all(
+        _known(value, known) or any(_known(value / factor, known) for factor in factors) for value in answer.numbers
+    )
+
+
+def _known(value: Fraction, known: set[Fraction]) -> bool:
+    return value in known or any(round(float(other), 2) == round(float(value), 2) for other in known)
+
+
+def _factors(answer: str, solution: str) -> set[Fraction]:
+    """By what a result turns into the answer's unit: 1.5 小時 as computed, 90 分鐘 as answered."""
+    units = [token.text for token in tokenize(answer) if token.kind == "unit"]
+    return {
+        table[other] / table[unit]
+        for table in DIMENSIONS
+        for unit in units
+        if unit in table
+        for other in table
+        if other in solution
+    }
+
+
+def foreign_number(problem: str, right: Iterable[Equation], strict: bool = False) -> str:
+    """Return the first operand that neither the problem states nor an earlier equation gave, nor is a constant."""
+    stated = stated_numbers(problem)
+    there = Counter(stated)
+    known = set(there) if strict else _variants(stated, problem) | _constants(problem)
+    for equation in right:
+        for operand, count in Counter(equation.operands).items():
+            if operand not in known or (strict and count > there[operand]):
+                return f"{float(operand):.12g}"
+        if equation.result is not None:
+            there[equation.result] += 1
+            known |= {equation.result} if strict else _variants([equation.result], problem)
+    return ""
+
+
+def _constants(problem: str) -> set[Fraction]:
+    return {Fraction(number) for words, line in CONSTANTS if re.search(words, problem) for number in line.split()}
+
+
+def _variants(values: Iterable[Fraction], problem: str) -> set[Fraction]:
+    """The forms in which a stated number enters a sum: its negative, rounded, and 20 % as 0.2, 0.8, 1.2, 80, 120."""
+    found: set[Fraction] = set()
+    for value in values:
+        found |= {value, -value, Fraction(ceil(value)), Fraction(floor(value))}
+        if re.search("[%％折成]|百分", problem):
+            share = value / 100
+            found |= {
+                share,
+                1 - share,
+                1 + share,
+                100 - value,
+                100 + value,
+                value * 100,
+                value / 10,
+                1 - value,
+                1 + value,
+            }
+        if re.search("[天日棵層樓段節根]", problem):
+            found |= {value - 1, value + 1}  # posts and gaps
+    return found
