@@ -8,10 +8,11 @@ small base model kept none of the first kind.
 import json
 
 import pytest
+from scripted import Scripted, text
 
-from kyara_utils.llm import Model, Response
 from kyara_utils.synthesis.maths import persona
 from kyara_utils.synthesis.maths.rules import REFUTED, UNVERIFIED, VERIFIED, check_solution, problem_rule
+from kyara_utils.synthesis.styles import STYLES
 
 GOOD = [
     ("一家咖啡店每杯拿鐵售價120元，成本是售價的35%。某天賣出48杯，請問這天拿鐵的毛利是多少元？",
@@ -132,22 +133,6 @@ def test_a_base_models_sums_must_use_the_problems_numbers(problem, solution, rul
     assert check.rule == rule and (check.verdict == VERIFIED) == (not rule)
 
 
-class Scripted:
-    """Stands in for a client in tests of bookkeeping alone: answers by a function of the request."""
-
-    def __init__(self, answer, **fields):
-        self.answer, self.asked = answer, []
-        self.model = Model("scripted", **fields)
-
-    def ask(self, requests, label="", **options):
-        self.asked += requests
-        return [self.answer(request) for request in requests]
-
-
-def text(value: str, finish: str = "stop", **fields) -> Response:
-    return Response(f"call_{abs(hash(value)) % 10**6}", value, finish, **fields)
-
-
 SOLVED = {
     "甲": ["6×35=210張。答案是210。"] * 3,
     "乙": ["6×35=210。答案是210。", "6+35=41。答案是41。", "35-6=29。答案是29。"],
@@ -179,26 +164,28 @@ def test_solving_keeps_agreement_and_rejects_by_rule():
 
 
 def test_two_of_three_suffice_for_what_is_verified_and_all_three_for_what_is_not():
-    rows, rules = solve("丁戊己", style="full")
+    rows, rules = solve("丁戊己", dialect="chat", style="full")
     about = {json.loads(row["meta"])["persona"]: json.loads(row["meta"]) for row in rows}
     assert set(about) == {"丁", "己"} and rules == {"戊": "disagreement"}
     assert about["丁"]["check"] == VERIFIED and about["己"]["check"] == UNVERIFIED
     assert about["己"]["unverified_because"] == "no_equation" and about["丁"]["votes"] == {"210張": 2, "211": 1}
 
 
-@pytest.mark.parametrize(("style", "longest"), [("completion", 64), ("brief", 200), ("full", 600)])
+@pytest.mark.parametrize(("style", "longest"), [("completion", 64), ("brief", 200), ("full", 800)])
 def test_prompts_and_limits_follow_the_models_style(style, longest):
     problem = "每箱24瓶，5箱共幾瓶？" if style == "completion" else "**題目：** 每箱24瓶水，5箱一共有幾瓶水？"
-    client = Scripted(lambda request: text(problem), style=style)
+    client = Scripted(lambda request: text(problem), "chat", style=style)
     drafts, rejects = persona.write_problems(client, ["司機"], seed=3)
-    assert not rejects and drafts[0]["problem"].startswith("每箱24瓶") and persona.STYLES[style].longest == longest
-    assert client.asked[0].max_tokens == persona.STYLES[style].problem_tokens
+    assert not rejects and drafts[0]["problem"].startswith("每箱24瓶") and STYLES[style].problem[1] == longest
+    assert client.asked[0].max_tokens == STYLES[style].tasks["problem"].max_tokens
     examples = sum(message["role"] == "assistant" for message in client.asked[0].messages)
     assert (examples == 0) == (style == "full"), "a strong model is pulled down by worked examples"
 
 
 def test_a_wrong_form_is_asked_for_again_and_then_rejected():
-    client = Scripted(lambda request: text("每箱24瓶，真多。"), style="full")
-    drafts, rejects = persona.write_problems(client, ["司機"], attempts=3)
+    client = Scripted(lambda request: text("每箱24瓶，真多。"), "chat", style="full")
+    drafts, rejects = persona.write_problems(
+        client, ["司機"], attempts=3
+    )  # the last two at the same temperature, as other samples
     assert not drafts and [row["rule"] for row in rejects] == ["not_a_question"] and len(client.asked) == 3
     assert len(json.loads(rejects[0]["row"])["calls"]) == 3

@@ -1,7 +1,7 @@
 """Cited answers: the card's format, distractors that are none of the source, and citations that hold."""
 
 import pytest
-from test_synthesis import Scripted, text
+from scripted import Scripted, text
 
 from kyara_utils.runs import meta, question
 from kyara_utils.synthesis import citations, cited

@@ -5,7 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from test_synthesis import Scripted, last, text
+from scripted import Scripted, last, text
 
 from kyara_utils.llm import load_prompt
 from kyara_utils.runs import meta
@@ -14,7 +14,8 @@ from kyara_utils.synthesis import evolve, followups, questions, rag, retrieval
 from kyara_utils.synthesis.drafts import new_draft
 from kyara_utils.synthesis.styles import STYLES
 
-PROMPTS = sorted({task.prompt for style in STYLES.values() for task in style.tasks.values()})
+MATHS = ("problem", "solution", "solution_check")  # step 03 writes Traditional Chinese only
+PROMPTS = sorted({t.prompt for style in STYLES.values() for name, t in style.tasks.items() if name not in MATHS})
 
 
 def chunk(number: int, body: str = "") -> dict:

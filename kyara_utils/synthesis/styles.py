@@ -29,23 +29,25 @@ class Task:
 class Style:
     """One column of the table.
 
-    question, request, evolved: (least, most) characters of a question, of a request for a document, of an evolved
-    question; an English text has four times as many. one_line: documents are shown on one line, and a question is one
-    sentence that ends in a question mark. trusted: the model's own 能 or 否 counts, so that a relevance threshold read
-    off irrelevant pairs never falls below zero.
+    question, request, evolved, problem: (least, most) characters of a question, of a request for a document, of an
+    evolved question, of a maths problem; an English text has four times as many. one_line: documents are shown on one
+    line, a question is one sentence that ends in a question mark, and a sum may use only numbers that the problem
+    states. trusted: the model's own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never
+    falls below zero.
     """
 
     name: str
     question: tuple[int, int]
     request: tuple[int, int]
     evolved: tuple[int, int]
+    problem: tuple[int, int]
     one_line: bool = False
     trusted: bool = False
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
 COMPLETION = Style(
-    "completion", (6, 60), (5, 60), (6, 160), one_line=True,
+    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True,
     tasks={
         "question": Task("question", 48, WARMER, 1.1),
         "evolve": Task("evolve", 72, (0.5,), 1.1),
@@ -59,10 +61,13 @@ COMPLETION = Style(
         "followup_answer": Task("followup_answer", 140, (0.3,), 1.1),
         "document": Task("document_prompt", 48, (0.3,), 1.1),
         "faithful": Task("faithful"),
+        "problem": Task("persona_problem", 48, (0.3, 0.5, 0.7)),
+        "solution": Task("solution", 90, (0.0, 0.5)),
+        "solution_check": Task("solution_check"),
     },
 )  # fmt: skip
 BRIEF = Style(
-    "brief", (6, 200), (5, 200), (6, 300),
+    "brief", (6, 200), (5, 200), (6, 300), (12, 200),
     tasks={
         "question": Task("question_brief", 160, WARMER, 1.05, texts=2),
         "evolve": Task("evolve_full", 160, (0.5,), 1.05),
@@ -76,10 +81,13 @@ BRIEF = Style(
         "followup_answer": Task("followup_answer_full", 320, (0.3,), 1.05),
         "document": Task("document_prompt_brief", 96, (0.3,), 1.05),
         "faithful": Task("faithful"),
+        "problem": Task("persona_problem_brief", 160, (0.3, 0.5, 0.7)),
+        "solution": Task("solution_brief", 400, (0.0, 0.5)),
+        "solution_check": Task("solution_check_brief"),
     },
 )  # fmt: skip
 FULL = Style(
-    "full", (6, 400), (5, 400), (6, 800), trusted=True,
+    "full", (6, 400), (5, 400), (6, 800), (12, 800), trusted=True,
     tasks={
         "question": Task("question_full", 1536, (0.7, 0.9), texts=5),
         "evolve": Task("evolve_full", 768, (0.7,)),
@@ -93,6 +101,9 @@ FULL = Style(
         "followup_answer": Task("followup_answer_full", 4096, (0.3,)),
         "document": Task("document_prompt_full", 512, (0.7,)),
         "faithful": Task("faithful_full"),
+        "problem": Task("persona_problem_full", 1024, (0.7, 0.9)),
+        "solution": Task("solution_full", 4096, (0.0, 0.7)),
+        "solution_check": Task("solution_check_full"),
     },
 )  # fmt: skip
 STYLES = {style.name: style for style in (COMPLETION, BRIEF, FULL)}

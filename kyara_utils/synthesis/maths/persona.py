@@ -8,7 +8,7 @@ recorded as log-odds.
 
 import random
 import re
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds, score
@@ -16,6 +16,7 @@ from kyara_utils.runs import KyaraError, content_id, read_jsonl
 from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
 from kyara_utils.synthesis.maths.answers import Answer, final_answer
 from kyara_utils.synthesis.maths.rules import REFUTED, VERIFIED, check_solution, problem_rule
+from kyara_utils.synthesis.styles import Style, style_of, task_of
 
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "personas.jsonl"
 STEP = "03_math_personahub"
@@ -25,30 +26,6 @@ TOPICS = (  # of lower secondary school; a problem draws one, so that a strong m
     "小數與單位換算", "分數的加減乘除", "百分率與折扣", "比與比例", "速率、時間與距離", "平均數與統計", "面積與體積",
     "成本、利潤與利息", "一元一次方程式", "最大公因數或最小公倍數", "分段計價", "人力與工作天數",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Style:
-    """Prompts and limits by what a model can do: tokens of a problem and a solution, characters of a problem.
-
-    strict: sums must be built from the problem's own numbers, because the model puts down numbers at random.
-    """
-
-    suffix: str
-    problem_tokens: int
-    solution_tokens: int
-    longest: int
-    strict: bool = False
-
-    def prompt(self, name: str):
-        return load_prompt(f"synthesis/{name}{self.suffix}")
-
-
-STYLES = {
-    "completion": Style("", 48, 90, 64, strict=True),
-    "brief": Style("_brief", 160, 400, 200),
-    "full": Style("_full", 800, 4096, 600),
-}
 
 
 def read_personas(source: str, root: Path) -> list[str]:
@@ -62,6 +39,29 @@ def read_personas(source: str, root: Path) -> list[str]:
     return list(dict.fromkeys(persona for persona in personas if persona))
 
 
+class MathsWork:
+    """Problems for some personas and then their solutions, as one piece of work for `until_accepted`.
+
+    `problems` keeps every problem of a usable form, solved or not.
+    """
+
+    def __init__(self, client: Client, model: str, attempts: int, samples: int, seed: int):
+        self.client, self.model, self.seed = client, model, seed
+        self.attempts, self.samples = attempts, samples
+        self.problems: list[Row] = []
+
+    def __call__(self, personas: list[str]) -> tuple[list[Row], list[Row]]:
+        written, refused = write_problems(self.client, personas, self.attempts, self.seed)
+        self.problems += written
+        solved, unsolved = solve_problems(self.client, written, self.model, self.samples, self.seed)
+        return solved, refused + unsolved
+
+
+def rule_counts(rejects: list[Row]) -> list[tuple[str, int]]:
+    """Return (rule, rows), most first."""
+    return Counter(row["rule"] for row in rejects).most_common()
+
+
 def write_problems(
     client: Client, personas: list[str], attempts: int = 3, seed: int = 0
 ) -> tuple[list[Row], list[Row]]:
@@ -69,35 +69,43 @@ def write_problems(
 
     Rejects (the last attempt's): call_failed, empty, truncated and the rules of `problem_rule`.
     """
-    style = STYLES[client.model.style]
     drafts: dict[str, Row] = {}
     for attempt in range(attempts):
         asked = [persona for persona in personas if persona not in drafts or drafts[persona]["rule"]]
-        for persona, response in zip(asked, _problems(client, style, asked, attempt, seed), strict=True):
+        for persona, response in zip(asked, _problems(client, asked, attempt, seed), strict=True):
             calls = drafts[persona]["calls"] if persona in drafts else []
-            drafts[persona] = _draft(persona, response, calls, style)
+            drafts[persona] = _draft(persona, response, calls, style_of(client))
     return split([drafts[persona] for persona in personas], lambda draft: (draft["rule"], draft["problem"]), STEP)
 
 
-def _problems(client: Client, style: Style, personas: list[str], attempt: int, seed: int) -> list[Response]:
-    prompt = style.prompt("persona_problem")
+def _problems(client: Client, personas: list[str], attempt: int, seed: int) -> list[Response]:
+    prompt = _prompt(client, "problem")
     inputs = [{"persona": persona} for persona in personas]
     if "topic" in prompt.inputs:
         inputs = [item | {"topic": random.Random(f"{item['persona']} {seed}").choice(TOPICS)} for item in inputs]
-    options = {"max_tokens": style.problem_tokens, "temperature": 0.3 + 0.2 * attempt}
-    return complete(client, prompt, inputs, seed=seed + attempt, sample=attempt, **options)
+    return complete(client, prompt, inputs, **_options(client, "problem", attempt, seed))
+
+
+def _prompt(client: Client, name: str):
+    return load_prompt(f"synthesis/{task_of(client, name).prompt}")
+
+
+def _options(client: Client, name: str, attempt: int, seed: int) -> Row:
+    task = task_of(client, name)
+    temperature = task.temperatures[min(attempt, len(task.temperatures) - 1)]
+    return {"max_tokens": task.max_tokens, "temperature": temperature, "seed": seed + attempt, "sample": attempt}
 
 
 def _draft(persona: str, response: Response, calls: list[str], style: Style) -> Row:
     text = LABEL.sub("", response.text).strip()
-    if style.strict and response.finish_reason == "stop" and text and not text.endswith("？"):
+    if style.one_line and response.finish_reason == "stop" and text and not text.endswith("？"):
         text += "？"  # the stop sequence that ended it
     return {
         "id": content_id(persona, text, prefix="draft_", n=12),
         "persona": persona,
         "problem": text,
         "calls": [*calls, response.call_id],
-        "rule": problem_of(response) or problem_rule(text, style.longest),
+        "rule": problem_of(response) or problem_rule(text, style.problem[1]),
     }
 
 
@@ -109,23 +117,20 @@ def solve_problems(
     Rejects: no_answer, disagreement (no answer twice, or not all agree on one that cannot be verified) and the rules
     of `check_solution` that refute a solution.
     """
-    style = STYLES[client.model.style]
-    columns = [_solutions(client, style, drafts, sample, seed) for sample in range(samples)]
-    for position, draft in enumerate(drafts):
-        _choose(draft, [column[position] for column in columns], style)
-    kept, rejects = split(drafts, lambda draft: (draft["rule"], draft["detail"]), STEP)
-    _verdicts(client, style, kept)
-    return [_conversation(draft, model, style) for draft in kept], rejects
-
-
-def _solutions(client: Client, style: Style, drafts: list[Row], sample: int, seed: int) -> list[Response]:
-    """One solution each: the first greedily, the others to see whether the answer is stable."""
     inputs = [{"problem": draft["problem"]} for draft in drafts]
-    options = {"max_tokens": style.solution_tokens, "temperature": 0.0 if sample == 0 else 0.5}
-    return complete(client, style.prompt("solution"), inputs, seed=seed + sample, sample=sample, **options)
+    columns = [  # the first greedily, the others to see whether the answer is stable
+        complete(client, _prompt(client, "solution"), inputs, **_options(client, "solution", sample, seed))
+        for sample in range(samples)
+    ]
+    for position, draft in enumerate(drafts):
+        _choose(draft, [column[position] for column in columns], strict=style_of(client).one_line)
+    kept, rejects = split(drafts, lambda draft: (draft["rule"], draft["detail"]), STEP)
+    _verdicts(client, kept)
+    prompts = [_prompt(client, name).name for name in ("problem", "solution", "solution_check")]
+    return [_conversation(draft, model, prompts) for draft in kept], rejects
 
 
-def _choose(draft: Row, responses: list[Response], style: Style) -> None:
+def _choose(draft: Row, responses: list[Response], strict: bool) -> None:
     draft["calls"] += [response.call_id for response in responses]
     solved = [(final_answer(r.text), r.text) for r in responses if not problem_of(r)]
     votes = grouped([(answer, text) for answer, text in solved if answer])
@@ -135,7 +140,7 @@ def _choose(draft: Row, responses: list[Response], style: Style) -> None:
         return
     best = votes[0]
     draft["solution"] = best[0][1]
-    check = check_solution(draft["problem"], draft["solution"], style.strict)
+    check = check_solution(draft["problem"], draft["solution"], strict)
     draft |= {"check": check.verdict, "checked": check.rule, "rule": "", "detail": ""}
     agreed = len(best) >= min(2, len(responses)) and (check.verdict == VERIFIED or len(best) == len(responses))
     if check.verdict == REFUTED and len(best) >= min(2, len(responses)):
@@ -156,21 +161,20 @@ def grouped(solved: list[tuple[Answer, str]]) -> list[list[tuple[Answer, str]]]:
     return sorted(groups, key=len, reverse=True)
 
 
-def _verdicts(client: Client, style: Style, drafts: list[Row]) -> None:
+def _verdicts(client: Client, drafts: list[Row]) -> None:
     inputs = [{"problem": draft["problem"], "solution": draft["solution"]} for draft in drafts]
-    responses = log_odds(client, style.prompt("solution_check"), inputs, LABELS)
+    responses = log_odds(client, _prompt(client, "solution_check"), inputs, LABELS)
     for draft, response in zip(drafts, responses, strict=True):
         draft["verdict"] = score(response, LABELS)
         draft["calls"].append(response.call_id)
 
 
-def _conversation(draft: Row, model: str, style: Style) -> Row:
+def _conversation(draft: Row, model: str, prompts: list[str]) -> Row:
     answer = final_answer(draft["solution"])
     meta = {
         "model": model, "persona": draft["persona"], "answer": answer.text, "votes": draft["votes"],
         "check": draft["check"], "unverified_because": draft["checked"], "verdict_log_odds": draft["verdict"],
-        "topic": "math",
-        "prompts": [style.prompt(name).name for name in ("persona_problem", "solution", "solution_check")],
+        "topic": "math", "prompts": prompts,
     }  # fmt: skip
     parents = [content_id(draft["persona"], prefix="persona_")]
     return conversation(draft["problem"], draft["solution"], "math", parents, draft["calls"], meta)

@@ -102,9 +102,11 @@ def check_solution(problem: str, solution: str, strict: bool = False) -> Check:
 
 def _derived(answer: Answer, right: Iterable[Equation], factors: set[Fraction]) -> bool:
     """Whether each number of the answer is the result of an equation, or that rounded to a whole number."""
-    results = [value for equation in right for value in (equation.result, *equation.operands) if value is not None]
+    results = [equation.result for equation in right if equation.result is not None]
+    results += [equation.operands[0] for equation in right if len(equation.operands) == 1]  # 7 = 3 + 4
     known = {value for result in results for value in (result, Fraction(ceil(result)), Fraction(floor(result)))}
-    known |= {value * 100 for value in known} | {value / 100 for value in known}
+    if "%" in answer.text:
+        known |= {value / 100 for value in known}
     return all(
         _known(value, known) or any(_known(value / factor, known) for factor in factors) for value in answer.numbers
     )
