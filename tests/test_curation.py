@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kyara_utils.curation import (
+    cells,
     decontamination,
     duplicates,
     language,
@@ -336,7 +337,7 @@ def clustered(n: int, seed: int, width: int = 16) -> np.ndarray:
 def test_semantic_invariants(seed: int, block: int) -> None:
     """No two kept rows reach τ, every removed row has a kept witness ≥ τ, and order plays no part."""
     vectors, rng = clustered(300, seed), random.Random(seed)
-    rows = [row(f"什麼是{chr(0x5000 + i)}？", "回答。", score=rng.choice([0.0, 0.5, 1.0]), n=i) for i in range(300)]
+    rows = [row(f"什麼是{chr(0x6000 + i)}？", "回答。", score=rng.choice([0.0, 0.5, 1.0]), n=i) for i in range(300)]
     kept, rejects = semantic_duplicates.semantic_duplicates(rows, vectors, 0.95, block)
     at = [r["n"] for r in kept]
     cosine = vectors[at] @ vectors[at].T - 2 * np.eye(len(at))
@@ -356,9 +357,61 @@ def test_semantic_invariants(seed: int, block: int) -> None:
 def test_semantic_block_size_changes_nothing() -> None:
     """Memory settings must not choose the training data."""
     vectors = clustered(500, 9)
-    rows = [row(f"什麼是{chr(0x5000 + i)}？", "回答。") for i in range(500)]
+    rows = [row(f"什麼是{chr(0x6000 + i)}？", "回答。") for i in range(500)]
     results = [ids(semantic_duplicates.semantic_duplicates(rows, vectors, 0.9, b)[0]) for b in (1, 13, 100, 1000)]
     assert all(r == results[0] for r in results)
+
+
+def reference_cover(rows: list[dict], vectors: np.ndarray, threshold: float) -> set[str]:
+    """Ids that the greedy rule keeps, by the definition: best first, each row against all kept ones."""
+    kept: list[int] = []
+    for at in sorted(range(len(rows)), key=lambda i: (-rows[i]["score"], rows[i]["id"])):
+        if not kept or (vectors[kept] @ vectors[at]).max() < threshold:
+            kept.append(at)
+    return {rows[at]["id"] for at in kept}
+
+
+@pytest.mark.parametrize("clusters", [1, 40])
+def test_semantic_bounds_lose_no_pair(clusters: int) -> None:
+    """Cells and principal axes only spare work: the result is that of comparing every row with every kept one."""
+    rng = np.random.default_rng(clusters)
+    centres = rng.normal(size=(clusters, 96)) * np.linspace(2, 0.1, 96)
+    vectors = centres[rng.integers(0, clusters, 1500)] + rng.normal(size=(1500, 96)) * 0.13
+    vectors[1::3] = vectors[::3] + rng.normal(size=(500, 96)) * rng.choice([0.01, 0.03], (500, 1))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    rows = [row(f"什麼是{chr(0x6000 + i)}？", "回答。", score=float(s)) for i, s in enumerate(rng.random(1500))]
+    axes = cells.Axes(vectors, 0.97)
+    store = cells.Cells(axes, vectors, 0.97)
+    assert axes.basis.shape[1] < 96 and (len(store.centroids) > 1) == (clusters > 1), "the bounds must be at work"
+    kept, rejects = semantic_duplicates.semantic_duplicates(rows, vectors, 0.97, block=256)
+    assert ids(kept) == reference_cover(rows, vectors, 0.97) and len(rejects) > 100
+
+
+def test_semantic_duplicates_keep_facts_of_one_template_apart() -> None:
+    """Two events, or one fact each of two mountains, are no duplicates however close their embeddings lie."""
+    pairs = [
+        (("第三屆奧運在哪裡？", "在美國。"), ("第四屆奧運在哪裡？", "在英國。")),
+        (("玉山有多高？", "玉山主峰高3,952公尺。"), ("雪山有多高？", "雪山主峰高3,886公尺。")),
+        (("計算5+3", "答案是偶數。"), ("計算5-3", "答案是偶數。")),
+    ]
+    vectors = np.ones((2, 1), dtype=np.float32)
+    for pair in pairs:
+        assert len(semantic_duplicates.semantic_duplicates([row(*item) for item in pair], vectors)[0]) == 2, pair
+    same = [row("玉山有多高？", "高3,952公尺。"), row("玉山有多高?", "約為三千九百五十二公尺，1896年測為3,950公尺。")]
+    assert len(semantic_duplicates.semantic_duplicates(same, vectors)[0]) == 1, "two answers to one question"
+    listed = [row("請列出古蹟。", "1. 赤崁樓\n2. 孔廟"), row("請列出古蹟！請。", "赤崁樓與孔廟")]
+    assert len(semantic_duplicates.semantic_duplicates(listed, vectors)[0]) == 1, "list marks are no facts"
+
+
+def test_nearest_similarities_in_blocks() -> None:
+    """The picture shows each row's nearest other row, and only a sample of a large table."""
+    vectors = clustered(300, 4)
+    cosine = vectors @ vectors.T
+    np.fill_diagonal(cosine, -1.0)
+    found = semantic_duplicates.nearest_similarities(vectors, block=64)
+    assert np.allclose(found, cosine.max(axis=1), atol=1e-6)
+    some = semantic_duplicates.nearest_similarities(vectors, at_most=20, seed=1)
+    assert len(some) == 20 and np.isin(some.round(4), found.round(4)).all()
 
 
 def test_semantic_rejects_wrong_vectors() -> None:

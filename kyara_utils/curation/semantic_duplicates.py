@@ -2,91 +2,162 @@
 
 Tools that search approximately (semhash) or only inside k-means clusters (SemDeDup, arXiv 2303.09540) cannot promise
 that. Rows are judged best first, each removal names a kept witness, and rows that state different numbers are never
-duplicates (`rows.number_keys`).
+duplicates (`rows.number_keys`). Every decision rests on one exact cosine per pair, so neither the order of the rows nor
+the size of a block changes the result.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+import numpy as np
+
+from kyara_utils.curation.cells import Axes, Cells, likely
 from kyara_utils.curation.duplicates import Witness, check_share, split
 from kyara_utils.curation.rows import Row, best_first, number_keys
 from kyara_utils.runs.errors import KyaraError
 
-if TYPE_CHECKING:
-    import numpy as np
+BLOCK = 8192  # rows compared with the cells at once
+PART = 512  # rows decided at once
+PAIRS = 1 << 11  # exact cosines computed at once
 
 
 def semantic_duplicates(
-    rows: list[Row], vectors: "np.ndarray", threshold: float = 0.95, block: int = 2048
+    rows: list[Row], vectors: np.ndarray, threshold: float = 0.95, block: int = BLOCK
 ) -> tuple[list[Row], list[Row]]:
     """Drop rows whose vector has cosine ≥ `threshold` with a kept row's; exact greedy, best row first.
 
-    `vectors`: float32 [n, d], L2-normalised, in the order of `rows`. Memory beside them is one copy of the
-    kept vectors and a few [block, block] matrices; time is O(n · kept · d) in matrix products.
+    `vectors`: float32 [n, d], L2-normalised, in the order of `rows`. Memory beside both is some 300 bytes for each
+    kept row: good for 1,000,000 rows.
     """
     check_share(threshold)
     _check_vectors(rows, vectors)
-    return split(rows, _greedy_cover(rows, vectors, threshold, block), "semantic_duplicate")
+    return split(rows, _greedy_cover(rows, vectors, threshold, block) if rows else {}, "semantic_duplicate")
 
 
-def _greedy_cover(rows: list[Row], vectors: "np.ndarray", threshold: float, block: int) -> dict[int, Witness]:
-    import numpy as np
-
-    cover = _Cover(rows, vectors, block)
+def _greedy_cover(rows: list[Row], vectors: np.ndarray, threshold: float, block: int) -> dict[int, Witness]:
+    """Positions of removed rows with their witnesses. Inside, a row goes by its place in the order of preference."""
     order = np.array(best_first(rows), dtype=np.int64)
+    pairs = _Pairs(rows, vectors, order, threshold)
+    axes = Axes(vectors, threshold)
     removed: dict[int, Witness] = {}
-    for start in range(0, len(order), block):
-        batch = order[start : start + block]
-        witness, best = cover.nearest(batch)
-        within = cover.similarity(batch, batch, vectors[batch])
-        for i, position in enumerate(batch):
-            if best[i] >= threshold:
-                removed[int(position)] = (int(witness[i]), float(best[i]))
-                continue
-            cover.add(position)
-            witness = np.where(within[:, i] > best, position, witness)
-            best = np.maximum(best, within[:, i])
+    for places in _parts(pairs.groups):
+        cells = Cells(axes, vectors[order[places]], threshold) if len(places) > block else None
+        for start in range(0, len(places), block):
+            best = _cover_block(places[start : start + block], axes, cells, pairs)
+            removed |= {int(order[at]): (int(order[other]), cosine) for at, other, cosine in best.removed()}
     return removed
 
 
-class _Cover:
-    """The rows kept so far, with their vectors side by side so that a block is compared in one product."""
-
-    def __init__(self, rows: list[Row], vectors: "np.ndarray", block: int) -> None:
-        import numpy as np
-
-        self.vectors, self.block, self.count = vectors, block, 0
-        self.groups, self.views = number_keys(rows)
-        self.kept = np.empty(len(rows), dtype=np.int64)
-        self.kept_vectors = np.empty_like(vectors)
-
-    def add(self, position: int) -> None:
-        self.kept[self.count], self.kept_vectors[self.count] = position, self.vectors[position]
-        self.count += 1
-
-    def similarity(self, left: "np.ndarray", right: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
-        """Return cosines [len(left), len(right)] to the rows' vectors `targets`, -1 for guarded pairs."""
-        cosine = self.vectors[left] @ targets.T
-        cosine[self.groups[left, None] != self.groups[None, right]] = -1.0
-        return cosine
-
-    def nearest(self, batch: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-        """Return (position, cosine) of the most similar kept row for each row of the batch."""
-        import numpy as np
-
-        witness = np.zeros(len(batch), dtype=np.int64)
-        best = np.full(len(batch), -1.0, dtype=np.float32)
-        for start in range(0, self.count, self.block):
-            part = slice(start, min(start + self.block, self.count))
-            cosine = self.similarity(batch, self.kept[part], self.kept_vectors[part])
-            column = cosine.argmax(axis=1)
-            value = cosine[np.arange(len(batch)), column]
-            witness, best = np.where(value > best, self.kept[part][column], witness), np.maximum(best, value)
-        return witness, best
+def _parts(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield places that must be compared among themselves: each large group, and small groups packed together."""
+    places = np.argsort(groups, kind="stable")
+    edges = np.flatnonzero(np.diff(groups[places])) + 1
+    pack: list[np.ndarray] = []
+    for group in np.split(places, edges):
+        if len(group) > PART:
+            yield group
+        elif len(group) > 1:
+            if sum(map(len, pack)) + len(group) > PART:
+                yield np.sort(np.concatenate(pack))
+                pack = []
+            pack.append(group)
+    if pack:
+        yield np.sort(np.concatenate(pack))
 
 
-def _check_vectors(rows: list[Row], vectors: "np.ndarray") -> None:
-    import numpy as np
+def _cover_block(places: np.ndarray, axes: Axes, cells: Cells | None, pairs: "_Pairs") -> "_Best":
+    """Decide a block of rows against the kept rows before it, which the cells hold, and among themselves."""
+    features = axes.features(pairs.vectors[pairs.order[places]])
+    best = _Best(places)
+    for row, place in cells.pairs(features) if cells else ():
+        best.take(*pairs.similar(row, place, places))
+    kept = _decide(places, features, axes, pairs, best)
+    if cells:
+        cells.add(places[kept], features[kept])
+    return best
 
+
+def _decide(places: np.ndarray, features: np.ndarray, axes: Axes, pairs: "_Pairs", best: "_Best") -> np.ndarray:
+    """Return bool [block]: the rows that repeat no kept row, in an earlier block or in this one."""
+    kept = np.zeros(len(places), bool)
+    for start in range(0, len(places), PART):
+        part = np.arange(start, min(start + PART, len(places)))
+        earlier = np.flatnonzero(kept)
+        row, column = likely(features[part], axes.exchanged(features[earlier]), axes.limit)
+        best.take(*pairs.similar(part[row], places[earlier][column], places))
+        row, column = likely(features[part], axes.exchanged(features[part]), axes.limit)
+        later = column < row
+        found = pairs.similar(part[row[later]], places[part][column[later]], places)
+        bounds = np.searchsorted(found[0], np.append(part, part[-1] + 1))
+        for at, low, high in zip(part, bounds[:-1], bounds[1:], strict=True):
+            if low < high:
+                still = kept[np.searchsorted(places, found[1][low:high])]
+                best.take(*(values[low:high][still] for values in found))
+            kept[at] = best.witness[at] < 0
+    return kept
+
+
+class _Pairs:
+    """Exact cosines of pairs of places that the numbers allow to be duplicates."""
+
+    def __init__(self, rows: list[Row], vectors: np.ndarray, order: np.ndarray, threshold: float) -> None:
+        self.vectors, self.order, self.threshold = vectors, order, np.float32(threshold)
+        self.groups, self.views = (keys[order] for keys in number_keys(rows))
+
+    def similar(self, row: np.ndarray, other: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return (row, other, cosine) of the pairs (places[row], other) that reach the threshold."""
+        found = []
+        for start in range(0, len(row), PAIRS):
+            part = slice(start, start + PAIRS)
+            left, right = places[row[part]], other[part]
+            cosine = np.einsum("ij,ij->i", self.vectors[self.order[left]], self.vectors[self.order[right]])
+            at = np.flatnonzero(cosine >= self.threshold)
+            left, right = left[at], right[at]
+            same = (self.groups[left] == self.groups[right]) & (self.views[left] == self.views[right]).any(axis=1)
+            found.append((row[part][at[same]], right[same], cosine[at[same]]))
+        empty = np.empty(0, np.int64)
+        return tuple(map(np.concatenate, zip(*found, strict=True))) if found else (empty, empty, empty)
+
+
+class _Best:
+    """For each row of a block the most similar kept row so far, the first in the order among equals."""
+
+    def __init__(self, places: np.ndarray) -> None:
+        self.places = places
+        self.witness = np.full(len(places), -1, np.int64)
+        self.cosine = np.full(len(places), -1.0, np.float32)
+
+    def take(self, row: np.ndarray, witnesses: np.ndarray, cosines: np.ndarray) -> None:
+        """Consider the kept rows at the places `witnesses` for the rows `row` of the block."""
+        if not len(row):
+            return
+        order = np.lexsort((witnesses, -cosines, row))
+        first = order[np.unique(row[order], return_index=True)[1]]
+        at, witness, cosine = row[first], witnesses[first], cosines[first]
+        better = (cosine > self.cosine[at]) | ((cosine == self.cosine[at]) & (witness < self.witness[at]))
+        self.witness[at[better]], self.cosine[at[better]] = witness[better], cosine[better]
+
+    def removed(self) -> Iterator[tuple[int, int, float]]:
+        """Yield (place, place of the witness, cosine) of the rows that are out."""
+        for at in np.flatnonzero(self.witness >= 0):
+            yield int(self.places[at]), int(self.witness[at]), float(self.cosine[at])
+
+
+def nearest_similarities(vectors: np.ndarray, at_most: int = 5000, seed: int = 0, block: int = 1024) -> np.ndarray:
+    """Return float32 [min(n, at_most)]: cosines of rows, drawn by seed, to the nearest other row of all.
+
+    For the picture of how close rows lie; `vectors` as in `semantic_duplicates`. Time is linear in n.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:at_most])
+    best = np.full(len(chosen), -1.0, np.float32)
+    for start in range(0, len(vectors), block):
+        cosine = vectors[chosen] @ vectors[start : start + block].T
+        here = np.flatnonzero((chosen >= start) & (chosen < start + block))
+        cosine[here, chosen[here] - start] = -1.0
+        best = np.maximum(best, cosine.max(axis=1))
+    return best
+
+
+def _check_vectors(rows: list[Row], vectors: np.ndarray) -> None:
     if vectors.ndim != 2 or len(vectors) != len(rows) or vectors.dtype != np.float32:
         found = f"{vectors.dtype} {list(vectors.shape)} for {len(rows)} rows"
         raise KyaraError(f"vectors are {found}; give float32 [rows, dimensions]")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kyara_utils.text.growing import Growing
 from kyara_utils.text.ngrams import mixed
 
 ROWS = 4  # hashes of one band
@@ -35,26 +36,6 @@ class Sketcher:
         for step in range(ROWS):
             key = mixed(key ^ minima[:, step::ROWS])
         return (key >> np.uint64(32)).astype(np.uint32)
-
-
-class Growing:
-    """An array that rows are appended to; `rows` is a view of what is there."""
-
-    def __init__(self, dtype: type, *shape: int) -> None:
-        self._data, self._count = np.empty((1024, *shape), dtype), 0
-
-    @property
-    def rows(self) -> np.ndarray:
-        return self._data[: self._count]
-
-    def extend(self, rows: np.ndarray) -> None:
-        end = self._count + len(rows)
-        if end > len(self._data):
-            larger = np.empty((max(end, len(self._data) * 3 // 2), *self._data.shape[1:]), self._data.dtype)
-            larger[: self._count] = self.rows
-            self._data = larger
-        self._data[self._count : end] = rows
-        self._count = end
 
 
 class BandTable:

@@ -12,7 +12,8 @@ from tempfile import SpooledTemporaryFile
 
 import numpy as np
 
-from kyara_utils.text.minhash import BandTable, Growing, Sketcher
+from kyara_utils.text.growing import Growing
+from kyara_utils.text.minhash import BandTable, Sketcher
 from kyara_utils.text.ngrams import ngram_hashes
 
 Witness = tuple[int, float]  # number of the text that is repeated, counted from 0 in the order given; similarity
