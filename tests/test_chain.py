@@ -23,7 +23,6 @@ SMALL = {
     "01.max_documents": 14,
     "02.questions": 4,
     "02.document_prompts": 14,
-    "02.controls": 4,
     "03.problems": 6,
     "03.samples": 2,
     "04.refined_share": 0.6,

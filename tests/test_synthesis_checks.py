@@ -3,13 +3,14 @@
 import pytest
 
 from kyara_utils.llm import Response
-from kyara_utils.runs import reject
+from kyara_utils.runs import KyaraError, reject
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import examples_of, excerpt, problem_of, sentences
-from kyara_utils.synthesis.funnel import funnel_rows, rule_rows
+from kyara_utils.synthesis.drafts import conversation, examples_of, excerpt, problem_of, sentences
+from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.overlap import near_duplicate, overlap
 from kyara_utils.synthesis.question_rules import is_question
 from kyara_utils.synthesis.rag import structured
+from kyara_utils.synthesis.sampling import choose_chunks
 
 DOCUMENT = (
     "玉山主峰海拔3952公尺，是台灣最高的山，位於南投、嘉義與高雄的交界，冬季積雪時山頂潔白如玉，因而得名。"
@@ -129,17 +130,42 @@ def test_structure_is_parsed_not_guessed(answer, good):
     assert structured(answer) is good
 
 
-def test_the_books_balance_by_stage_and_kind():
-    """A reject that no stage owns would vanish from the funnel."""
+def test_the_account_balances_by_stage_and_kind():
+    """A reject that no stage owns, or a row without origin, would vanish from the funnel."""
     rejects = [
         reject("02", rule, {"id": str(n), "stage": stage, "kind": kind})
         for n, (stage, kind, rule) in enumerate(
             [("question", "rag", "empty"), ("checks", "rag", "copying"), ("checks", "rag_cited", "no_citation")]
         )
     ]
-    rows = funnel_rows({"rag": 5, "rag_cited": 2}, rejects)
-    assert [row["rows_out"] for row in rows if row["source"] == "rag"] == [4, 4, 3]
-    assert [row["rows_in"] for row in rows if row["source"] == "rag_cited"] == [2, 2, 2]
+    begun = {"rag": 3, "rag_cited": 1, "document": 0}
+    row = conversation("問？", "答。", "rag", ["id_1"], ["call"], {})
+    rows = account(begun, [row], rejects).rows()
+    assert [entry["rows_out"] for entry in rows if entry["source"] == "rag"] == [2, 2, 1]
     assert {"stage": "checks", "source": "rag", "rule": "copying", "rows": 1} in rule_rows(rejects)
+    assert one_of_each_rule(rejects).keys() == {"empty", "copying", "no_citation"}
+    with pytest.raises(AssertionError, match="passed all stages"):
+        account(begun, [], rejects)
+    with pytest.raises(AssertionError, match="no document"):
+        account(begun, [row | {"call_ids": []}], rejects)
     with pytest.raises(ValueError, match="unknown stage"):
-        funnel_rows({"rag": 1}, [reject("02", "x", {"id": "1", "stage": "lost", "kind": "rag"})])
+        account({"rag": 1}, [], [reject("02", "x", {"id": "1", "stage": "lost", "kind": "rag"})])
+
+
+def test_metrics_of_a_run_without_anything():
+    """An empty run must end with zeros in its manifest, not with a division or an index."""
+    begun = drafts_begun([], [], 0)
+    assert metrics(begun, [], [], [])["written"]["rag"] == [0, 0] and account(begun, [], []).rows()
+
+
+def test_chunks_are_spread_over_topics_and_documents():
+    """Drawn by chunk, one long article would be asked more than all others together."""
+    long = [{"id": f"a{n}", "doc_id": "long", "topic": "x", "text": "長" * 90} for n in range(50)]
+    short = [{"id": f"b{n}", "doc_id": f"d{n}", "topic": "xyz"[n % 3], "text": "短" * 90} for n in range(9)]
+    asked, given, usable = choose_chunks([*long, *short, {"id": "c", "doc_id": "c", "text": "太短"}], 12, 4, 2)
+    assert (len(asked), len(given), len(usable)) == (6, 4, 59)
+    assert {chunk["topic"] for chunk in asked} == set("xyz") and sum(c["doc_id"] == "long" for c in asked) <= 1
+    assert not {chunk["id"] for chunk in asked} & {chunk["id"] for chunk in given}
+    assert choose_chunks(reversed([*long, *short]), 12, 4, 2)[0] == asked  # the order of the table does not matter
+    with pytest.raises(KyaraError, match="no chunk"):
+        choose_chunks([], 1, 1)

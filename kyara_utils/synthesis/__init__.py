@@ -5,15 +5,18 @@ from kyara_utils.synthesis.documents import document_conversations
 from kyara_utils.synthesis.drafts import excerpt
 from kyara_utils.synthesis.evolve import evolve_questions
 from kyara_utils.synthesis.followups import add_rounds
-from kyara_utils.synthesis.funnel import STAGES, funnel_rows, rule_rows
+from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.maths.persona import solve_problems, write_problems
-from kyara_utils.synthesis.questions import write_questions
+from kyara_utils.synthesis.questions import questions_per_chunk, write_questions
 from kyara_utils.synthesis.rag import answer_questions, rag_conversations
 from kyara_utils.synthesis.retrieval import digest_documents, expand_queries, judge_relevance, retrieve
+from kyara_utils.synthesis.sampling import choose_chunks
+from kyara_utils.synthesis.script_repair import ScriptRepair
 
 __all__ = [
-    "STAGES", "add_contexts", "add_rounds", "answer_cited", "answer_questions", "cited_conversations",
-    "digest_documents", "document_conversations", "evolve_questions", "excerpt", "expand_queries", "funnel_rows",
-    "judge_relevance", "rag_conversations", "retrieve", "rule_rows", "solve_problems", "write_problems",
-    "write_questions",
+    "account", "add_contexts", "add_rounds", "answer_cited", "answer_questions", "choose_chunks",
+    "cited_conversations", "digest_documents", "document_conversations", "drafts_begun", "evolve_questions",
+    "excerpt", "expand_queries", "judge_relevance", "metrics", "one_of_each_rule", "questions_per_chunk",
+    "rag_conversations", "retrieve", "rule_rows", "solve_problems", "write_problems", "write_questions",
+    "ScriptRepair",
 ]  # fmt: skip

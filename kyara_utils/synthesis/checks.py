@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from kyara_utils.synthesis.foreign_numbers import foreign_number
 from kyara_utils.synthesis.overlap import by_length, copied_share, overlap, shared_run
-from kyara_utils.synthesis.script_repair import mainland_term, simplified_only
 from kyara_utils.text.normalise import script_of
+from kyara_utils.text.script_leaks import mainland_term, simplified_only
 
 SUPPORT = (0.5, 0.25)  # least share of terms that the sources must contain: of a short text, of a long one
 BRIEF, LONG = 80, 400  # characters of a short and of a long text

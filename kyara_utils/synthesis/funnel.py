@@ -1,19 +1,62 @@
-"""Where the drafts of a synthesis ended: how many of each kind passed each stage, and by which rule the rest ended."""
+"""The account of a synthesis: how many drafts of each kind passed each stage, what ended the rest, what is reported."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 
-from kyara_utils.runs.funnel import funnel_of_stages
+from kyara_utils.runs.funnel import Funnel, funnel_of_stages
 from kyara_utils.synthesis.drafts import Row
 
 STAGES = ("question", "answer", "checks")  # at which a draft can end, in order
+SOURCES = ("rag", "followup", "rag_cited", "document")
 
 
-def funnel_rows(asked: dict[str, int], rejects: list[Row]) -> list[Row]:
-    """Return {stage, source, rows_in, rows_out}, stage by stage; `asked` is the number of drafts begun, by kind."""
-    return funnel_of_stages(asked, STAGES, rejects).rows()
+def drafts_begun(drafts: Iterable[Row], no_question: Iterable[Row], documents: int) -> dict[str, int]:
+    """Return how many drafts were begun, by kind: those with a question and those rejected for want of one."""
+    begun = Counter(draft["kind"] for draft in drafts)
+    begun += Counter(json.loads(row["row"])["kind"] for row in no_question)
+    return {"rag": begun["rag"], "rag_cited": begun["rag_cited"], "document": documents}
+
+
+def account(begun: dict[str, int], rows: list[Row], rejects: list[Row]) -> Funnel:
+    """Return the funnel of a run, checked: rows in = rows out + rejects for each kind, no row without its origin.
+
+    Raises AssertionError, with the row or kind that breaks it.
+    """
+    funnel = funnel_of_stages(begun, STAGES, rejects)
+    funnel.check()
+    left = {entry["source"]: entry["rows_out"] for entry in funnel.rows()}
+    out = Counter("rag" if row["source"] == "followup" else row["source"] for row in rows)
+    if left != {kind: out[kind] for kind in begun}:
+        raise AssertionError(f"rows by kind {dict(out)}, but {left} passed all stages")
+    for row in rows:
+        roles = [message["role"] for message in row["messages"]]
+        if roles != ["user", "assistant"] * (len(roles) // 2) or not (row["parents"] and row["call_ids"]):
+            raise AssertionError(f"{row['id']} has no document, no call or rounds out of order")
+    return funnel
 
 
 def rule_rows(rejects: list[Row]) -> list[Row]:
     """Return {stage, source, rule, rows}: what each rule removed, stage by stage, most first."""
     kinds = {json.loads(row["row"])["kind"]: 0 for row in rejects}
     return funnel_of_stages(kinds, STAGES, rejects).rules()
+
+
+def one_of_each_rule(rejects: list[Row]) -> dict[str, str]:
+    """Return {rule: the finding of one reject}: a filter should be judged by what it throws away."""
+    return {row["rule"]: row["detail"] for row in rejects}
+
+
+def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: list[Row]) -> Row:
+    """Return what the manifest says of a run: rows by source, asked and written, evolutions, verdicts, expansions."""
+    out = {source: sum(row["source"] == source for row in rows) for source in SOURCES}
+    written = {"rag": [begun["rag"] - out["followup"], out["rag"]], "followup": [out["followup"]] * 2}
+    written |= {kind: [begun[kind], out[kind]] for kind in ("rag_cited", "document")}
+    return out | {
+        "asked": begun["rag"] + begun["rag_cited"],
+        "given": begun["document"],
+        "evolved": sum(not draft["evolution"]["rule"] for draft in tried),
+        "relevant": sum(hit["relevant"] for draft in drafts for hit in draft["hits"]),
+        "without_queries": sum(not draft["queries"] for draft in drafts),
+        "written": written,
+    }

@@ -22,7 +22,9 @@ _REQUEST = re.compile(
     re.I,
 )
 _WORDS = {"zh-Hant": re.compile(r"[\u4e00-\u9fff]"), "en": re.compile(r"[A-Za-z]{2}")}
-_CUT = re.compile(r"(?:[，、：；,;:]|[的和與及或]|因為|以及|或者?|例如|\b(?:and|or|the|of|to))\s*\Z", re.I)
+_CUT = re.compile(
+    r"(?:[，、：；,;:]|[的和與及或在於對把將從向跟而但]|因為|以及|或者?|例如|\b(?:and|or|the|of|to))\s*\Z", re.I
+)
 _NAMES = re.compile(
     r"《[^》\n]*》|〈[^〉\n]*〉|「[^」\n]*」|『[^』\n]*』|“[^”\n]*”|\"[^\"\n]*\"|`[^`\n]*`|該隱|此地無銀|這般"
 )
@@ -56,6 +58,9 @@ _TEXT = re.compile(
     r"|第\s*[\d一二三四五六七八九十]+\s*(?:個|條|則|道|項)?\s*(?:方程式?|公式|算式|等式|不等式|圖|表格?|段落"
     r"|段文字|例題|範例|定理|引理|註腳?|腳註|頁|行程式|個例子)"
     r"|(?:方程式?|公式|式|定理)\s*[(（]\s*\d|\A\s*(?:這|那|此|以下)(?:是|些|兩|三|幾)?(?:者|個)?(?:之間|有|為|的)"
+    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
+    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)"
+    r"|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
     r"|\A\s*作者|(?:文章|本書|原文)作者|\A\s*其(?![中他實次餘])"
     r"|\b(?:the|this|these|that|above|given|following|provided|present)\s+(?:document|passage|text|article"
     r"|excerpt|paragraph"
@@ -73,7 +78,7 @@ _MODAL = (
 # What points at something named before, if anything was: 該公司, 這種植物, 此方法, this plant.
 _THING = re.compile(
     rf"(?<![應活本理早不就真都也才又我你他她們誰人者家時原更可最亦])該(?:[項種類國]?)(?P<a>(?![{_MODAL}])[\u4e00-\u9fff]{{1,4}})"
-    r"|(?<![如因從由彼為在至就])[這那此](?:個|種|些|類|項|位|座|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
+    r"|(?<![如因從由彼為在至就])[這那此](?:[一二兩三四五六七八九十幾]\s*)?(?:段|篇|份|則|個|種|些|類|項|位|座|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
     r"|起|件|幾個|幾種|兩個|兩種|三個|三種)(?!人都|時候|世界|問題)(?P<b>[\u4e00-\u9fff]{0,4})"
     r"|(?<![因如從由彼就])此(?P<c>法案?|書|人物?|植物|動物|公司|地區|事件|技術|方法|現象|病|藥|理論|原理|系統"
     r"|機構|產品|制度|政策)"
@@ -83,7 +88,9 @@ _THING = re.compile(
     r"|\b(?P<g>it|they|he|she|its|their|his|her|them)\b",
     re.I,
 )
-GENERAL = 10  # characters of an earlier clause that may introduce what is pointed at
+GENERAL, STATED = 10, 4  # characters of earlier clauses, or sentences, that may introduce what is pointed at
+_RELATION = frozenset("對在為與和跟被把從由給讓使於以關請明較析出紹問到是有的用將及或並若當如據麼過解養種做")
+_SENTENCE = re.compile(r"[^。！？!?]*[。！？!?]")
 
 
 def is_question(text: str, language: str = "zh-Hant", style: Style = FULL) -> bool:
@@ -120,7 +127,7 @@ def points_elsewhere(text: str) -> str:
     """What in a question points at something that the question does not hold; names and quotations do not count."""
     plain = _NAMES.sub(lambda found: "□" * len(found.group()), text)
     for found in _TEXT.finditer(plain):
-        if not (found.group()[:2] in ("上述", "前述", "以上", "前面", "上面", "以下", "下列") and _data(plain, found)):
+        if not _data(plain, found):
             return found.group()
     return next((found.group() for found in _THING.finditer(plain) if not _introduced(plain, found)), "")
 
@@ -136,11 +143,22 @@ def _introduced(text: str, found: re.Match) -> bool:
     name, head = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
     if name in ("d", "g"):  # a pronoun: anything of substance named before
         return len(_EMPTY.sub("", before)) >= (2 if name == "d" else 3)
-    clauses = [clause for clause in _CLAUSE.split(before)[:-1] if clause.strip()]
-    said = [_EMPTY.sub("", clause) for clause in clauses]
+    if _apposed(before):
+        return True
+    said = [_EMPTY.sub("", clause) for clause in _CLAUSE.split(before)[:-1]]
     if head and any(head[:size] in part for part in said for size in (2, 3, 4) if len(head) >= size):
         return True
-    return sum(map(len, said)) >= (GENERAL if re.search(r"[\u4e00-\u9fff]", before) else 3 * GENERAL)
+    scale = 1 if re.search(r"[\u4e00-\u9fff]", before) else 3
+    earlier = _EMPTY.sub("", "".join(_SENTENCE.findall(before)))  # a whole sentence may introduce more than a clause
+    return len(earlier) >= STATED * scale or sum(map(len, said)) >= GENERAL * scale
+
+
+def _apposed(before: str) -> bool:
+    """光合作用這個過程, 「□」這個典故, Python 這種語言: the name stands right before what points at it."""
+    clause = _CLAUSE.split(before)[-1].strip()
+    if clause.endswith("□") or re.search(r"[A-Za-z0-9]{2}\Z", clause):
+        return True
+    return len(clause) >= 2 and clause[-1] not in _RELATION and _EMPTY.sub("", clause) == clause
 
 
 def off_topic(question: str, document: str) -> str:

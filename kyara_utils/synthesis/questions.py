@@ -82,9 +82,14 @@ def write_questions(
     return kept, rejects
 
 
+def questions_per_chunk(client: Client) -> int:
+    """How many questions the teacher's style asks of a chunk in one call."""
+    return task_of(client, "question").texts
+
+
 def begin(client: Client, chunks: list[Row], cited_share: float, seed: int, wanted: int = 0) -> list[Row]:
     """Return the drafts that the chunks give, before any call; kinds are drawn by seed."""
-    each = task_of(client, "question").texts
+    each = questions_per_chunk(client)
     places = [(chunk, number) for chunk in chunks for number in range(each)][: wanted or None]
     drafts = [new_draft(chunk, "rag", number) | {"number": number} for chunk, number in places]
     for draft in share_of(drafts, cited_share, seed):
@@ -111,7 +116,7 @@ def _ask(drafts: list[Row], client: Client, attempt: int, seed: int, language: s
 
 def _texts(client: Client, response: Response, number: int) -> list[tuple[str, str]]:
     """(kind, question) as often as was asked for; what did not come is empty."""
-    if task_of(client, "question").texts == 1:
+    if questions_per_chunk(client) == 1:
         return [("", response.text)]
     found = list(_read(response.text))
     found = (found[:-1] if response.truncated else found)[:number]

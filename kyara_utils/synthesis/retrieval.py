@@ -85,17 +85,17 @@ def _hit(hit: Any, value: float, characters: int) -> Row:
 
 
 def judge_relevance(
-    client: Client, drafts: list[Row], controls: int = 12, seed: int = 0, language: str = "zh-Hant"
+    client: Client, drafts: list[Row], controls: int = 0, seed: int = 0, language: str = "zh-Hant"
 ) -> tuple[list[Row], float]:
     """Add to each hit its log-odds of being relevant and the verdict; return the drafts and the threshold.
 
-    The threshold is the third quartile of the same score on `controls` pairs of a question with another draft's
-    document, which are irrelevant by construction: a quarter of those would pass.
+    The threshold is the third quartile of the same score on `controls` pairs (0: as many as the style says) of a
+    question with another draft's document, which are irrelevant by construction: a quarter of those would pass.
     """
     pairs = [(draft, hit) for draft in drafts for hit in draft["hits"]]
     inputs = [{"document": shown(client, hit), "question": draft["question"]} for draft, hit in pairs]
     labels, asking = LABELS[language], [draft for draft, _ in pairs]
-    known = _controls(client, drafts, controls, seed)
+    known = _controls(client, drafts, controls or style_of(client).controls, seed)
     found, irrelevant = verdicts(client, "relevance", language, asking, inputs, labels, known)
     threshold = _third_quartile([score(response, labels) for response in irrelevant])
     threshold = max(threshold, 0.0) if style_of(client).trusted else threshold

@@ -33,7 +33,7 @@ class Style:
     evolved question, of a maths problem; an English text has four times as many. one_line: documents are shown on one
     line, a question is one sentence that ends in a question mark, and a sum may use only numbers that the problem
     states. trusted: the model's own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never
-    falls below zero.
+    falls below zero; controls: how many such pairs are asked.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Style:
     problem: tuple[int, int]
     one_line: bool = False
     trusted: bool = False
+    controls: int = 12
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
@@ -87,7 +88,7 @@ BRIEF = Style(
     },
 )  # fmt: skip
 FULL = Style(
-    "full", (6, 400), (5, 400), (6, 800), (12, 800), trusted=True,
+    "full", (6, 400), (5, 400), (6, 800), (12, 800), trusted=True, controls=60,
     tasks={
         "question": Task("question_full", 1536, (0.7, 0.9), texts=5),
         "evolve": Task("evolve_full", 768, (0.7,)),
