@@ -8,12 +8,13 @@ import pytest
 
 from kyara_utils.knowledge.chunks import chunking
 from kyara_utils.knowledge.chunks.chunk import Chunk
-from kyara_utils.knowledge.chunks.chunk_rows import chunk_rows
+from kyara_utils.knowledge.chunks.chunk_rows import read_chunks
 from kyara_utils.knowledge.chunks.chunking import chunk_corpus, chunk_document, iter_chunks
 from kyara_utils.knowledge.chunks.compact_table import CompactTable
+from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
 from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
-from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs import KyaraError, read_rows
 from kyara_utils.text.normalise import converter
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
@@ -30,6 +31,12 @@ def write(folder, files):
 
 def document(text, title="標題"):
     return Document("doc_1", title, text, "a.md")
+
+
+def sorted_out(items):
+    """(chunks, rejects) of a stream."""
+    items = list(items)
+    return [i for i in items if isinstance(i, Chunk)], [i for i in items if isinstance(i, dict)]
 
 
 def squeeze(text):
@@ -95,7 +102,7 @@ def test_documents_in_are_documents_out_and_rejects(tmp_path):
     texts = {"a.md": f"# 甲\n\n{HANT}", "b.md": f"# 乙\n\n{HANT}", "c.md": f"# 丙\n\n{HANS}", "d.txt": "短"}
     write(tmp_path, texts)
     items = list(read_corpus(tmp_path))
-    chunks, rejects = chunk_corpus(items, len)
+    chunks, rejects = sorted_out(chunk_corpus(items, len))
     assert [r["rule"] for r in rejects] == ["duplicate", "too_short"] and rejects[0]["detail"] == chunks[0].id
     ids = {d.id for d in items if isinstance(d, Document)}
     assert ids == {c.doc_id for c in chunks} | {json.loads(rejects[0]["row"])["doc_id"]}
@@ -104,7 +111,7 @@ def test_documents_in_are_documents_out_and_rejects(tmp_path):
 def test_bundled_corpus_is_covered(tmp_path):
     """All bundled articles must reach the index, in the script the project promises."""
     items = list(read_corpus("bundled"))
-    chunks, _ = chunk_corpus(items, lambda text: len(text))
+    chunks, _ = sorted_out(chunk_corpus(items, lambda text: len(text)))
     assert len(items) >= 140 and {d.id for d in items} == {c.doc_id for c in chunks}
     assert {c.lang for c in chunks} == {"zh-Hant"} and max(c.tokens for c in chunks) <= 192
 
@@ -236,26 +243,30 @@ def test_near_duplicates_go_with_a_witness_unless_numbers_differ():
         converter("t2s").convert(base[0]),
     ]
     chunks = [c for n, t in enumerate(texts) for c in chunk_document(document(t, f"題{n}"), len, 384)]
-    kept, rejects = drop_near_duplicates(chunks, 0.8)
+    kept, rejects = sorted_out(drop_near_duplicates(chunks, 0.8))
     assert [c.title for c in kept] == ["題0", "題2", "題3"]
     assert [r["rule"] for r in rejects] == ["near_duplicate"] * 2 and kept[0].id in rejects[0]["detail"]
-    kept, rejects = chunk_corpus([document(t, f"題{n}") for n, t in enumerate(texts)], len, 384, near_duplicate=0)
+    documents = [document(t, f"題{n}") for n, t in enumerate(texts)]
+    kept, rejects = sorted_out(chunk_corpus(documents, len, 384, near_duplicate=0))
     assert len(kept) == 5 and not rejects
     with pytest.raises(KyaraError, match="near_duplicate"):
-        drop_near_duplicates(chunks, 9)
+        next(drop_near_duplicates(chunks, 9))
 
 
-def test_rows_carry_language_script_and_the_first_path():
+def test_rows_carry_language_script_and_the_first_path(tmp_path):
     """Later steps sample and filter by these columns; of two equal documents the first is the source."""
     docs = [document(HANT), replace(document(HANT), path="later/b.md"), document("Plain English words only. " * 3, "T")]
     docs[2] = replace(docs[2], id="doc_2", path="en/c.md")
-    chunks, rejects = chunk_corpus(docs, len)
-    rows = chunk_rows(chunks, docs)
+    counts = write_corpus(docs, tmp_path, len, progress=False)
+    rows, rejects = read_rows(tmp_path / "chunks.parquet"), read_rows(tmp_path / "rejects.parquet")
     assert [(r["lang"], r["script"], r["path"], r["topic"]) for r in rows] == [
         ("zh-Hant", "Hant", "a.md", ""),
         ("en", "Latn", "en/c.md", "en"),
     ]
-    assert [r["rule"] for r in rejects] == ["duplicate"] and isinstance(chunks[0], Chunk)
+    assert [r["rule"] for r in rejects] == ["duplicate"]
+    assert (counts.items, counts.documents, counts.chunks, counts.rejects, counts.lost) == (3, 3, 2, 1, {})
+    (chunks,) = read_chunks(tmp_path / "chunks.parquet", 10)
+    assert [c.text for c in chunks] == [r["text"] for r in rows] and counts.tokens == sum(c.tokens for c in chunks)
 
 
 def test_chunking_reads_ahead_by_one_batch_only(monkeypatch):

@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 
 from kyara_utils.knowledge.chunks.chunk import Chunk
+from kyara_utils.knowledge.chunks.chunk_rows import chunk_row
 from kyara_utils.knowledge.embedders import unit
-from kyara_utils.knowledge.index import edge, ranking
+from kyara_utils.knowledge.index import edge, passages, ranking
 from kyara_utils.knowledge.index.open_index import EdgeIndex, build_index, open_index
+from kyara_utils.knowledge.index.passages import Passages, held_passages, stored_passages
 from kyara_utils.knowledge.index.ranking import fuse, settled
 from kyara_utils.knowledge.index.server import ServerIndex, connect, split_url
-from kyara_utils.runs.errors import KyaraError
+from kyara_utils.knowledge.vector_store import VectorStore
+from kyara_utils.runs import KyaraError, write_rows
+from kyara_utils.runs.schemas import CHUNK
 
 FRUITS = ("蘋果", "香蕉", "芒果", "鳳梨", "荔枝", "龍眼", "西瓜", "葡萄")
 
@@ -46,10 +50,10 @@ class Wider(Letters):
     name, dim = "wider", 9
 
 
-def chunk(number, text="", doc="", lang="zh-Hant"):
+def chunk(number, text="", doc="", lang="zh-Hant", path=""):
     fruit = FRUITS[number % len(FRUITS)]
     text = text or f"{number}號文件談論第{number}種水果{fruit}"
-    return Chunk(f"id_{number:08x}", doc or f"doc_{number}", f"題{number}", "", text, 0, 9, lang)
+    return Chunk(f"id_{number:08x}", doc or f"doc_{number}", f"題{number}", "", text, 0, 9, lang, path=path)
 
 
 def small(n=6):
@@ -69,9 +73,9 @@ def found(index, text="水果", k=50, **options):
 def build(request, tmp_path):
     """The same promises, kept by both engines."""
     if request.param == "edge":
-        return lambda chunks, vectors, **options: EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters(), **options)
+        return lambda *held: EdgeIndex.build(tmp_path / "i", held_passages(*held), Letters())
     client = connect(":memory:")
-    return lambda chunks, vectors, **options: ServerIndex.build(client, "k", chunks, vectors, Letters(), **options)
+    return lambda *held: ServerIndex.build(client, "k", held_passages(*held), Letters())
 
 
 # Search
@@ -90,9 +94,9 @@ def test_hybrid_is_the_fusion_of_both_rankings(build):
 
 def test_filters_narrow_every_mode(build):
     """A search within one topic that leaks others, or that filters after cutting to k, would return too few."""
-    chunks = [chunk(n, lang="en" if n % 4 == 0 else "zh-Hant") for n in range(40)]
-    paths = {c.doc_id: f"{'a' if n % 2 else 'b'}/{n}.md" for n, c in enumerate(chunks)}
-    with build(chunks, vectors_of(chunks), paths=paths) as index:
+    paths = {f"doc_{n}": f"{'a' if n % 2 else 'b'}/{n}.md" for n in range(40)}
+    chunks = [chunk(n, lang="en" if n % 4 == 0 else "zh-Hant", path=paths[f"doc_{n}"]) for n in range(40)]
+    with build(chunks, vectors_of(chunks)) as index:
         for mode in ("dense", "bm25", "hybrid"):
             hits = index.search("水果", 10, mode, where={"topic": "a"})
             assert len(hits) == 10 and all(paths[hit.doc_id].startswith("a/") for hit in hits)
@@ -155,11 +159,11 @@ def test_rebuild_is_idempotent_and_replaces(tmp_path):
     chunks, vectors = small()
     answers = []
     for _ in range(2):
-        with EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters()) as index:
+        with EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters()) as index:
             answers.append([index.search("第3種水果", 4, mode) for mode in ("bm25", "dense", "hybrid")])
             assert len(index) == len(found(index)) == 6
     assert answers[0] == answers[1] and answers[0][0][0].chunk_id == "id_00000003"
-    with EdgeIndex.build(tmp_path / "i", chunks[:2], vectors[:2], Letters()) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks[:2], vectors[:2]), Letters()) as index:
         assert found(index) == ["id_00000000", "id_00000001"]
     assert [p.name for p in tmp_path.iterdir()] == ["i"]
 
@@ -198,7 +202,7 @@ def test_int8_graph_with_rescoring_finds_the_true_neighbours(tmp_path, monkeypat
     monkeypatch.setattr(edge, "GRAPH_ABOVE", 500)  # kilobytes and points: small enough to build in a test
     model = type("Model", (Letters,), {"name": "m", "dim": 32})()
     chunks, vectors = [chunk(n) for n in range(6000)], clustered(6000)
-    with EdgeIndex.build(tmp_path / "i", chunks, vectors, model) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), model) as index:
         assert graph_built(index)
         recalls = []
         for question in clustered(40, seed=1):
@@ -215,7 +219,7 @@ def test_an_index_that_outgrows_the_scan_gets_its_graph(tmp_path, monkeypatch):
     monkeypatch.setattr(edge, "GRAPH_ABOVE", 500)
     model = type("Model", (Letters,), {"name": "m", "dim": 32})()
     chunks, vectors = [chunk(n) for n in range(6000)], clustered(6000)
-    with EdgeIndex.build(tmp_path / "i", chunks[:400], vectors[:400], model) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks[:400], vectors[:400]), model) as index:
         index.upsert(chunks[400:], vectors[400:])
         assert not graph_built(index)  # nothing is built while points come in
         before = {hit.chunk_id for hit in index.search("x", 10, "dense", vector=vectors[5])}
@@ -244,15 +248,14 @@ def test_upsert_adds_replaces_and_repeats(build):
 
 def test_a_changed_document_loses_its_old_chunks(build):
     """A document's id changes with its content; known by its path, what it no longer says must not be found."""
-    old = [chunk(n, doc="doc_old") for n in range(3)] + [chunk(9, doc="doc_other")]
-    paths = {"doc_old": "a/1.md", "doc_other": "a/2.md"}
-    with build(old, vectors_of(old), paths=paths) as index:
-        new = [chunk(1, doc="doc_new"), chunk(20, doc="doc_new")]
-        assert index.update_documents(new, vectors_of(new), {"doc_new": "a/1.md"}) == 2
+    old = [chunk(n, doc="doc_old", path="a/1.md") for n in range(3)] + [chunk(9, doc="doc_other", path="a/2.md")]
+    with build(old, vectors_of(old)) as index:
+        new = [chunk(n, doc="doc_new", path="a/1.md") for n in (1, 20)]
+        assert index.update_documents(new, vectors_of(new), ["a/1.md"]) == 2
         assert found(index) == ["id_00000001", "id_00000009", "id_00000014"]
-        assert index.update_documents([], vectors_of(new)[:0], {"doc_empty": "a/1.md"}) == 2
+        assert index.update_documents([], vectors_of(new)[:0], ["a/1.md"]) == 2
         assert found(index) == ["id_00000009"]
-        shorter = [chunk(30, doc="doc_other")]
+        shorter = [chunk(30, doc="doc_other", path="a/2.md")]
         assert index.update_documents(shorter, vectors_of(shorter)) == 1
         assert index.remove(["doc_other", "doc_unknown"]) == 1 and len(index) == 0
 
@@ -260,7 +263,7 @@ def test_a_changed_document_loses_its_old_chunks(build):
 def test_snapshot_and_restore(tmp_path):
     """A snapshot holds the index as it was, also while it stays open and is changed afterwards."""
     chunks, vectors = small()
-    with EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters()) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters()) as index:
         before = index.search("第3種水果", 4)
         index.snapshot(tmp_path / "kept.tar")
         index.remove([c.doc_id for c in chunks[:4]])
@@ -285,15 +288,15 @@ def test_index_errors_name_the_mend(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     with pytest.raises(KyaraError, match="choose a new or empty folder"):
-        EdgeIndex.build(tmp_path / "photos", chunks, vectors, Letters())
+        EdgeIndex.build(tmp_path / "photos", held_passages(chunks, vectors), Letters())
     assert (tmp_path / "photos" / "a.jpg").exists()
     with pytest.raises(KyaraError, match="01_corpus_indexing"):
         EdgeIndex.open(tmp_path / "i", Letters())
-    with EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters()) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters()) as index:
         with pytest.raises(KyaraError, match="close the notebook"):
             EdgeIndex.open(tmp_path / "i", Letters())
         with pytest.raises(KyaraError, match="close the notebook"):
-            EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters())
+            EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters())
         with pytest.raises(KyaraError, match="unknown search mode"):
             index.search("水果", mode="fuzzy")
         assert index.search("  ") == [] and index.search("！？", mode="bm25") == []
@@ -315,19 +318,25 @@ def test_bad_chunks_are_refused_before_anything_is_written(build):
         ([*chunks[:5], foreign], vectors, "'chapter-1' is no chunk id"),
         (chunks, broken, "vector of chunk id_00000002 is not finite"),
     )
-    with build(chunks[:3], vectors[:3]) as index:
-        for wrong, their, message in cases:
-            with pytest.raises(KyaraError, match=message):
-                index.upsert(wrong, their)
-            with pytest.raises(KyaraError, match=message):
-                build(wrong, their)
-        assert len(index) == 3
+    index = build(chunks[:3], vectors[:3])
+    for wrong, their, message in cases:
+        with pytest.raises(KyaraError, match=message):
+            index.upsert(wrong, their)
+    assert len(index) == 3
+    if isinstance(index, EdgeIndex):
+        index.close()  # an open folder cannot be replaced at all
+    for wrong, their, message in cases:
+        with pytest.raises(KyaraError, match=message):
+            build(wrong, their)
+    index = EdgeIndex.open(index.path, Letters()) if isinstance(index, EdgeIndex) else index
+    assert len(index) == 3
+    index.close()
 
 
 KILLED = """
 import sys; sys.path[:0] = [{tests!r}]
 import os, signal
-from test_index import EdgeIndex, Letters, chunk, vectors_of
+from test_index import EdgeIndex, Letters, chunk, held_passages, vectors_of
 chunks = [chunk(n) for n in range({start}, {stop})]
 {action}
 """
@@ -353,7 +362,7 @@ index.upsert(Dying(chunks), vectors_of(chunks))
 def test_a_killed_upsert_leaves_a_whole_index_and_a_rerun_completes_it(tmp_path, after):
     """kill -9 in the middle of an upsert: no half point, nothing twice, and the rerun ends where one run would."""
     chunks, vectors = small(300)
-    EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters()).close()
+    EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters()).close()
     process = start_killed(UPSERT.format(after=after), 200, 2000, tmp_path)
     assert process.wait(60) == -signal.SIGKILL
     rest = [chunk(n) for n in range(200, 2000)]
@@ -367,8 +376,10 @@ def test_a_killed_upsert_leaves_a_whole_index_and_a_rerun_completes_it(tmp_path,
 def test_a_killed_build_leaves_the_old_index_and_no_litter(tmp_path):
     """kill -9 during a rebuild: the old index answers, the next build sweeps up the half one."""
     chunks, vectors = small()
-    EdgeIndex.build(tmp_path / "i", chunks, vectors, Letters()).close()
-    process = start_killed('EdgeIndex.build("i", chunks, vectors_of(chunks), Letters())', 0, 60_000, tmp_path)
+    EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), Letters()).close()
+    process = start_killed(
+        'EdgeIndex.build("i", held_passages(chunks, vectors_of(chunks)), Letters())', 0, 60_000, tmp_path
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("i.*.tmp/segments")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -376,13 +387,13 @@ def test_a_killed_build_leaves_the_old_index_and_no_litter(tmp_path):
     assert process.wait(60) == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
     with EdgeIndex.open(tmp_path / "i", Letters()) as index:
         assert found(index) == [c.id for c in chunks]
-    with EdgeIndex.build(tmp_path / "i", chunks[:2], vectors[:2], Letters()) as index:
+    with EdgeIndex.build(tmp_path / "i", held_passages(chunks[:2], vectors[:2]), Letters()) as index:
         assert len(index) == 2 and [p.name for p in tmp_path.iterdir()] == ["i"]
 
 
 def test_a_damaged_index_is_explained(tmp_path):
     """A disk fault must not end in a stack trace of the engine."""
-    EdgeIndex.build(tmp_path / "i", *small(), Letters()).close()
+    EdgeIndex.build(tmp_path / "i", held_passages(*small()), Letters()).close()
     (tmp_path / "i" / "edge_config.json").write_text("{")
     with pytest.raises(KyaraError, match="delete it and build it again"):
         EdgeIndex.open(tmp_path / "i", Letters())
@@ -394,14 +405,38 @@ def test_a_damaged_index_is_explained(tmp_path):
 # Server
 
 
+@pytest.mark.parametrize("target", ["edge", "server"])
+def test_an_index_is_built_from_tables_a_batch_at_a_time(tmp_path, target, monkeypatch):
+    """A corpus larger than memory must index as one that is held, each vector computed once, whatever the engine."""
+    monkeypatch.setattr(passages, "BATCH", 100)
+    chunks, vectors = small(730)
+    write_rows(tmp_path / "chunks.parquet", [chunk_row(c) for c in chunks], CHUNK)
+    model, most = Letters(), []
+    model.passages = Mock(side_effect=Letters().passages)
+    with VectorStore(tmp_path / "v.sqlite") as store:
+        found = stored_passages(tmp_path / "chunks.parquet", model, store, progress=False)
+        assert (found.count, found.average) == (730, held_passages(chunks, vectors).average)
+        counted = Passages(730, found.average, lambda: (most.append(len(c)) or (c, v) for c, v in found.batches()))
+        if target == "edge":
+            index = EdgeIndex.build(tmp_path / "i", counted, model)
+        else:
+            index = ServerIndex.build(connect(":memory:"), "k", counted, model)
+    held = EdgeIndex.build(tmp_path / "held", held_passages(chunks, vectors), Letters())
+    with index, held:
+        assert len(index) == 730 and max(most) == 100
+        assert sum(len(call.args[0]) for call in model.passages.call_args_list) == 730
+        for text in ("第7種水果", "香蕉"):
+            assert index.search(text, 9, "bm25") == held.search(text, 9, "bm25")
+
+
 def test_server_rebuild_replaces_and_repeats():
     """A rebuild must leave one collection behind the alias, and the same content must not upload again."""
     chunks, vectors = small()
     client = connect(":memory:")
     for _ in range(2):
-        ServerIndex.build(client, "k", chunks, vectors, Letters())
+        ServerIndex.build(client, "k", held_passages(chunks, vectors), Letters())
     first = [c.name for c in client.get_collections().collections]
-    index = ServerIndex.build(client, "k", chunks[:4], vectors[:4], Letters())
+    index = ServerIndex.build(client, "k", held_passages(chunks[:4], vectors[:4]), Letters())
     names = [c.name for c in client.get_collections().collections]
     assert len(first) == len(names) == 1 and first != names and len(index) == 4
     with pytest.raises(KyaraError, match="built with letters"):
@@ -421,7 +456,7 @@ def test_server_builds_the_graph_after_the_points(monkeypatch):
 
         monkeypatch.setattr(client, name, partial(record, call=getattr(client, name)))
     monkeypatch.setattr(edge, "GRAPH_ABOVE", 4)
-    ServerIndex.build(client, "k", *small(), Letters())
+    ServerIndex.build(client, "k", held_passages(*small()), Letters())
     names = [name for name, _ in calls]
     assert names == ["create_collection", *["create_payload_index"] * 4, "upload_points", "update_collection"]
     assert calls[0][1]["hnsw_config"].m == 0 and calls[-1][1]["hnsw_config"].m == edge.HNSW["m"]
@@ -431,7 +466,7 @@ def test_server_builds_the_graph_after_the_points(monkeypatch):
 def test_server_snapshots_name_the_collection_behind_the_alias(monkeypatch):
     """The local mode has no snapshots: what is checked is what the client is asked, against its own signatures."""
     client, calls = connect(":memory:"), []
-    index = ServerIndex.build(client, "k", *small(), Letters())
+    index = ServerIndex.build(client, "k", held_passages(*small()), Letters())
     for name in ("create_snapshot", "recover_snapshot"):
 
         def answer(*args, signature=None, **options):
@@ -450,7 +485,7 @@ def test_a_url_names_server_and_collection(tmp_path):
     assert split_url("http://h:6333/books/") == ("http://h:6333", "books")
     assert split_url("https://h/proxy/books") == ("https://h/proxy", "books")
     assert split_url("http://h:6333") == ("http://h:6333", "kyara")
-    with build_index(tmp_path / "i", *small(), Letters()) as index:
+    with build_index(tmp_path / "i", held_passages(*small()), Letters()) as index:
         assert isinstance(index, EdgeIndex)
     with open_index(tmp_path / "i", Letters()) as index:
         assert len(index) == 6

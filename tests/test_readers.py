@@ -45,7 +45,7 @@ def test_every_format_gives_title_text_and_relative_path(tmp_path):
         ("rows.jsonl#1", "列1"),
         ("rows.jsonl#2", "列2"),
     ]
-    assert all(HANT in d.text and re.fullmatch(r"doc_[0-9a-f]{8}", d.id) for d in found)
+    assert all(HANT in d.text and re.fullmatch(r"doc_[0-9a-f]{16}", d.id) for d in found)
     assert "## 小節" in found[2].text and "選單" not in found[2].text
 
 

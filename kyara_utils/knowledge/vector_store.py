@@ -8,11 +8,13 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from kyara_utils.knowledge.embedders import Embedder
 from kyara_utils.runs.errors import KyaraError
 
-BATCH = 16  # texts between two commits: what a killed run loses at most
+BATCH = 16  # texts between two commits, unless the embedder says otherwise: what a killed run loses at most
+EVERY = 5.0  # seconds between two lines of progress
 SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
 
 
@@ -60,18 +62,26 @@ def _key(model: str, text: str) -> bytes:
 
 
 def embed_passages(embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
-    """Return float32 [len(texts), dim]; only texts the store lacks are computed, stored every 16."""
-    from tqdm import tqdm
+    """Return float32 [len(texts), dim]; only texts the store lacks are computed, and stored batch by batch.
 
+    All vectors are held: good for 100,000s of texts; an index takes any number through `stored_passages`.
+    """
+    with tqdm(total=len(texts), desc="embed", mininterval=EVERY, disable=not progress, ascii=True) as bar:
+        return embed_batch(embedder, store, texts, bar)
+
+
+def embed_batch(embedder: Embedder, store: VectorStore, texts: list[str], bar: tqdm) -> np.ndarray:
+    """Do the work of `embed_passages` for one batch of many, whose progress `bar` shows."""
     found = {text: store.get(embedder.name, text) for text in texts}
     missing = [text for text, vector in found.items() if vector is None]
-    with tqdm(total=len(missing), desc="embed", mininterval=2, disable=not progress) as bar:
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            vectors = _finite(embedder.passages(batch), embedder)
-            store.put(embedder.name, batch, vectors)
-            found.update(zip(batch, vectors, strict=True))
-            bar.update(len(batch))
+    bar.update(len(texts) - len(missing))
+    size = getattr(embedder, "batch", BATCH)
+    for start in range(0, len(missing), size):
+        batch = missing[start : start + size]
+        vectors = _finite(embedder.passages(batch), embedder)
+        store.put(embedder.name, batch, vectors)
+        found.update(zip(batch, vectors, strict=True))
+        bar.update(len(batch))
     matrix = np.zeros((len(texts), embedder.dim), dtype=np.float32)
     for row, text in zip(matrix, texts, strict=True):
         row[:] = _checked(found[text], embedder, store)

@@ -27,6 +27,7 @@ EMBEDDING = "token_embd.weight"
 TEMPLATE = "tokenizer.chat_template"
 PER_TOKEN = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 ALWAYS = ("user", "model", "assistant", "system", "\n")  # of the chat template
+TOGETHER = 1 << 18  # characters that are tokenised at once
 RESERVED = re.compile(r"<unused\d+>|\[PAD\d+\]")  # the second: rows of a table that no token uses
 SCRIPTS = ("zh-Hant", "zh")
 HAN = re.compile("[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -47,11 +48,12 @@ class Script:
     both change as a whole (以后, 面包), 臺 and 台 counting as one. Kana, Latin, punctuation are not touched.
     """
 
-    def __init__(self, script: str, pieces: Pieces, texts: Iterable[str]) -> None:
+    def __init__(self, script: str, pieces: Pieces, used: Iterable[str]) -> None:
+        """`used` are texts, or the characters of texts."""
         if script not in SCRIPTS:
             raise KyaraError(f"unknown script {script!r}; use one of {', '.join(SCRIPTS)}")
         self.pieces, self.traditional = list(pieces.ranked), script == "zh-Hant"
-        self.used = set().union(*map(set, texts))
+        self.used = set().union(*used)
 
     def allows(self, piece: str) -> bool:
         """Say whether a piece may be filled in."""
@@ -95,19 +97,49 @@ def kept_ids(gguf: Path, texts: Iterable[str], size: int = 20480, script: str = 
 
     Raises `KyaraError` when the texts alone need more than `size`; see `choose_ids`.
     """
-    return choose_ids(pieces_of(gguf), tokenizer_of(gguf), texts, size, script)
+    return choose_ids(pieces_of(gguf), Used(tokenizer_of(gguf), texts), size, script)
 
 
-def choose_ids(pieces: Pieces, tokenizer, texts: Iterable[str], size: int, script: str) -> list[int]:
-    """Choose `size` ids of a vocabulary and its `tokenizers.Tokenizer`.
+class Used:
+    """The tokens and characters of texts that come one after the other; of a stream of any length, two sets stay."""
+
+    def __init__(self, tokenizer, texts: Iterable[str] = ()) -> None:
+        """`tokenizer` is a `tokenizers.Tokenizer`."""
+        self._tokenizer, self._waiting, self._size = tokenizer, list(ALWAYS), 0
+        self._ids: set[int] = set()
+        self.characters: set[str] = set()
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Count a text in."""
+        self.characters.update(text)
+        self._waiting.append(text)
+        self._size += len(text)
+        if self._size > TOGETHER:
+            self._encode()
+
+    @property
+    def ids(self) -> set[int]:
+        """The ids so far."""
+        self._encode()
+        return self._ids
+
+    def _encode(self) -> None:
+        for row in self._tokenizer.encode_batch_fast(self._waiting, add_special_tokens=False):
+            self._ids.update(row.ids)
+        self._waiting, self._size = [], 0
+
+
+def choose_ids(pieces: Pieces, used: Used, size: int, script: str) -> list[int]:
+    """Choose `size` ids of a vocabulary.
 
     Kept first: bytes, special and user-defined tokens without the reserved `<unusedN>`, the tokens of the
     texts and of the chat template, all pieces on their merge paths, and allowed single characters. The rest is
     filled by id, which is by frequency, with allowed pieces that can still be merged.
     """
-    texts = sorted(set(texts))
-    allowed = Script(script, pieces, texts)
-    kept = _must_keep(pieces, _used(tokenizer, texts))
+    allowed = Script(script, pieces, used.characters)
+    kept = _must_keep(pieces, used.ids)
     if len(kept) > size:
         raise KyaraError(f"the texts need {len(kept)} tokens, size is {size}; raise size or give fewer texts")
     order = sorted(range(len(pieces.texts)), key=lambda i: (len(pieces.texts[i]) > 1, i))
@@ -118,11 +150,6 @@ def choose_ids(pieces: Pieces, tokenizer, texts: Iterable[str], size: int, scrip
         if pieces.kinds[number] == NORMAL and number not in kept and allowed.allows(piece):
             _keep_if_reachable(pieces, piece, kept)
     return sorted(kept)
-
-
-def _used(tokenizer, texts: list[str]) -> set[int]:
-    encoded = tokenizer.encode_batch_fast([*texts, *ALWAYS], add_special_tokens=False)
-    return {number for row in encoded for number in row.ids}
 
 
 def _must_keep(pieces: Pieces, used: set[int]) -> set[int]:

@@ -16,7 +16,7 @@ from kyara_utils.models.gguf_export import exportable, vocabulary
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_tokenizer import Pieces, tokenizer_of
 from kyara_utils.models.loading import weights_sha256
-from kyara_utils.models.vocabulary import choose_ids, kept_ids, trim_gguf
+from kyara_utils.models.vocabulary import Used, choose_ids, kept_ids, trim_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replace_text, replacing, sha256_of
 
@@ -42,7 +42,7 @@ def cut(source: Path, out: Path, texts: Iterable[str], size: int = 20480, script
         replace_text(out.with_suffix(f".{MAPPING}"), json.dumps(mapping))
         return mapping
     tokenizer, pieces = _tokenizer(source), pieces_of_folder(source)
-    ids = choose_ids(pieces, tokenizer, texts, size, script)
+    ids = choose_ids(pieces, Used(tokenizer, texts), size, script)
     mapping = _mapping(source.name, weights_sha256(source), len(pieces.texts), ids)
     with replacing(out) as temporary:
         _write_cut(source, temporary, ids)

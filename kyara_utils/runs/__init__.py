@@ -5,6 +5,7 @@ from kyara_utils.runs.run import Run, finished, start
 from kyara_utils.runs.tables import (
     RowWriter,
     answer,
+    append_rows,
     content_id,
     iter_rows,
     meta,
@@ -14,11 +15,12 @@ from kyara_utils.runs.tables import (
     read_rows,
     reject,
     sample,
+    sample_rows,
     write_csv,
     write_rows,
 )
 
 __all__ = [
-    "KyaraError", "RowWriter", "Run", "answer", "content_id", "finished", "iter_rows", "meta", "question", "read_csv", "read_jsonl",
-    "read_rows", "reject", "sample", "start", "write_csv", "write_rows",
+    "KyaraError", "RowWriter", "Run", "answer", "append_rows", "content_id", "finished", "iter_rows", "meta", "question", "read_csv", "read_jsonl",
+    "read_rows", "reject", "sample", "sample_rows", "start", "write_csv", "write_rows",
 ]  # fmt: skip

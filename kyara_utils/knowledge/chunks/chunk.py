@@ -8,6 +8,7 @@ class Chunk:
     """A passage. `heading` is the path of headings above it, `position` its number within the document.
 
     `tokens` counts `text` alone; `lang` is one of DESIGN's languages, `script` is by ISO 15924 (`normalise.language`).
+    `path` is its document's in the corpus.
     """
 
     id: str
@@ -19,7 +20,18 @@ class Chunk:
     tokens: int
     lang: str
     script: str = ""
+    path: str = ""
+
+    @property
+    def topic(self) -> str:
+        """The first folder of the path."""
+        return self.path.split("/")[0] if "/" in self.path else ""
 
     def passage(self) -> str:
         """What is embedded and indexed: title, headings and text, so that a chunk keeps its subject."""
-        return "\n".join(part for part in (self.title, self.heading, self.text) if part)
+        return passage(self.title, self.heading, self.text)
+
+
+def passage(title: str, heading: str, text: str) -> str:
+    """The passage of a chunk, from its three fields."""
+    return "\n".join(part for part in (title, heading, text) if part)

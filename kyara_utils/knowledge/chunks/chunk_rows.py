@@ -1,23 +1,27 @@
 """Chunks as table rows, and back: what `chunks.parquet` holds and what later steps sample from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from kyara_utils.knowledge.chunks.chunk import Chunk
-from kyara_utils.knowledge.readers.folder import Document
+from kyara_utils.runs.tables import iter_rows
 
 
-def chunk_rows(chunks: Iterable[Chunk], documents: Iterable[Document]) -> list[dict[str, Any]]:
-    """Return one row per chunk: its fields, `path` of its document, and `topic`, the first folder of that path.
+def chunk_row(chunk: Chunk) -> dict[str, Any]:
+    """The row of a chunk, with the columns of `schemas.CHUNK`: its fields and its topic."""
+    return asdict(chunk) | {"topic": chunk.topic}
 
-    Equal documents share an id; the first of them counts as the source.
-    """
-    paths: dict[str, str] = {}
-    for document in documents:
-        paths.setdefault(document.id, document.path)
-    rows = []
-    for chunk in chunks:
-        path = paths[chunk.doc_id]
-        rows.append(asdict(chunk) | {"path": path, "topic": path.split("/")[0] if "/" in path else ""})
-    return rows
+
+def read_chunks(path: Path, batch: int) -> Iterator[list[Chunk]]:
+    """Yield the chunks of a table, `batch` at a time."""
+    held: list[Chunk] = []
+    for row in iter_rows(path, batch=batch):
+        row.pop("topic")
+        held.append(Chunk(**row))
+        if len(held) == batch:
+            yield held
+            held = []
+    if held:
+        yield held

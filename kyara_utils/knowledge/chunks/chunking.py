@@ -48,8 +48,15 @@ def _cut(
         default = whole if whole.startswith("zh") else "zh-Hant"
         yield [
             Chunk(
-                content_id(doc.title, *piece[:2]), doc.id, doc.title, *piece[:2], at, piece[2], *language(row, default)
-            )
+                content_id(doc.title, *piece[:2]),
+                doc.id,
+                doc.title,
+                *piece[:2],
+                at,
+                piece[2],
+                *language(row, default),
+                doc.path,
+            )  # fmt: skip
             for at, (piece, row) in enumerate(zip(pieces, own, strict=True))
         ]
 
@@ -124,16 +131,12 @@ def chunk_corpus(
     max_tokens: int = 192,
     overlap: int = 0,
     near_duplicate: float = 0.9,
-) -> tuple[list[Chunk], list[dict[str, Any]]]:
-    """Cut what `read_corpus` yields and hold it; return (chunks, rejects), those of `iter_chunks`.
+) -> Iterator[Chunk | dict[str, Any]]:
+    """Yield what `iter_chunks` yields, less near-duplicates: what step 01 keeps of what `read_corpus` yields.
 
     Chunks whose character 5-grams reach Jaccard similarity `near_duplicate` with an earlier chunk's are rejected
-    as well (rule `near_duplicate`, with witness), unless their numbers differ; 0 turns that off.
+    as well (rule `near_duplicate`, with witness), unless their numbers differ; 0 turns that off. With it, memory
+    is as large as the text (0.7 kB a chunk): good for some 10 million chunks, without it for ten times as many.
     """
-    chunks, rejects = [], []
-    for item in iter_chunks(items, count_tokens, max_tokens, overlap):
-        (rejects if isinstance(item, dict) else chunks).append(item)
-    if near_duplicate:
-        chunks, repeated = drop_near_duplicates(chunks, near_duplicate)
-        rejects += repeated
-    return chunks, rejects
+    found = iter_chunks(items, count_tokens, max_tokens, overlap)
+    return drop_near_duplicates(found, near_duplicate) if near_duplicate else found

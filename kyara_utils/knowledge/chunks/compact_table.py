@@ -6,6 +6,7 @@ Chunking a corpus larger than memory still has to remember each text and each id
 from array import array
 
 FILLED = 0.6  # share of slots in use before the table doubles
+MIXER = 0x9E3779B97F4A7C15  # 2⁶⁴ over the golden ratio, odd: counted numbers × it, modulo 2⁶⁴, are spread and distinct
 SLACK = 4096  # slots past the last, so that probing never wraps round
 
 

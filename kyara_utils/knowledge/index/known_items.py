@@ -6,7 +6,7 @@ from typing import Any
 
 from kyara_utils.llm import complete, load_prompt
 from kyara_utils.runs import reject
-from kyara_utils.runs.tables import read_jsonl, sample
+from kyara_utils.runs.tables import read_jsonl
 
 Row = dict[str, Any]
 STEP = "01_corpus_indexing"
@@ -23,13 +23,12 @@ def bundled_items(paths: Mapping[str, str]) -> list[Row]:
     return [{"question": row["question"], "doc_id": ids[row["path"]]} for row in rows if row["path"] in ids]
 
 
-def written_items(client, chunks: Sequence[Row], n: int, seed: int = 0) -> tuple[list[Row], list[Row]]:
-    """Let a model ask about `n` chunks (rows with id, doc_id, text); return ({question, doc_id} rows, rejects).
+def written_items(client, chosen: Sequence[Row], seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """Let a model ask about chunks (rows with id, doc_id, text); return ({question, doc_id} rows, rejects).
 
     Rejected are answers that are no question of a sensible length (`no_question`) and questions that repeat
     (`repeated`): a weak model asks the same of every text.
     """
-    chosen = sample(list(chunks), n, seed) if n else []
     prompt = load_prompt("knowledge/known_item")
     inputs = [{"document": chunk["text"]} for chunk in chosen]
     items: dict[str, Row] = {}

@@ -10,9 +10,10 @@ difference leaves the intervals; this one costs less CPU and is the same on ever
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import islice
 
 from kyara_utils.text.normalise import search_text
 
@@ -30,9 +31,9 @@ def terms(text: str) -> list[str]:
     return found
 
 
-def average_length(texts: Sequence[str]) -> float:
-    """Mean number of terms, at least 1, over at most `SAMPLED` texts spread evenly: BM25 needs it only roughly."""
-    lengths = [len(terms(text)) for text in texts[:: len(texts) // SAMPLED + 1]]
+def average_length(texts: Iterable[str], count: int) -> float:
+    """Mean number of terms, at least 1, over at most `SAMPLED` of `count` texts: BM25 needs it only roughly."""
+    lengths = [len(terms(text)) for text in islice(texts, 0, None, count // SAMPLED + 1)]
     return max(1.0, sum(lengths) / max(1, len(lengths)))
 
 

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.embedders import Embedder
-from kyara_utils.knowledge.index import edge, lexical
+from kyara_utils.knowledge.index import edge
 from kyara_utils.knowledge.index.edge import Scored, Where
+from kyara_utils.knowledge.index.passages import Passages
 from kyara_utils.knowledge.index.ranking import Hit, Index, Query, check_embedder
-from kyara_utils.knowledge.index.records import BATCH, Paths, Record, check, records
+from kyara_utils.knowledge.index.records import BATCH, Record, checked, records
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 
@@ -27,16 +25,14 @@ __all__ = ["EdgeIndex", "Hit", "Index", "build_index", "open_index"]
 FACTS = "kyara.json"  # written into a complete index
 
 
-def build_index(
-    target: str | Path, chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder, paths: Paths | None = None
-) -> Index:
-    """Index the chunks in a folder, or in a server's collection, "http://host:6333/collection" (default "kyara")."""
+def build_index(target: str | Path, passages: Passages, embedder: Embedder) -> Index:
+    """Index passages in a folder, or in a server's collection, "http://host:6333/collection" (default "kyara")."""
     if not _is_url(target):
-        return EdgeIndex.build(target, chunks, vectors, embedder, paths)
+        return EdgeIndex.build(target, passages, embedder)
     from kyara_utils.knowledge.index.server import ServerIndex, connect, split_url
 
     url, name = split_url(str(target))
-    return ServerIndex.build(connect(url), name, chunks, vectors, embedder, paths)
+    return ServerIndex.build(connect(url), name, passages, embedder)
 
 
 def open_index(target: str | Path, embedder: Embedder) -> Index:
@@ -66,27 +62,17 @@ class EdgeIndex(Index):
         self._opened, self._facts = shard, facts
 
     @classmethod
-    def build(
-        cls,
-        path: str | Path,
-        chunks: Sequence[Chunk],
-        vectors: np.ndarray,
-        embedder: Embedder,
-        paths: Paths | None = None,
-        graph: bool | None = None,
-    ) -> "EdgeIndex":
-        """Index the chunks under `path`, replacing what is there only once the new index is complete.
+    def build(cls, path: str | Path, passages: Passages, embedder: Embedder, graph: bool | None = None) -> "EdgeIndex":
+        """Index passages under `path`, replacing what is there only once the new index is complete.
 
-        `paths` maps document ids to paths, for the filters `topic` and `path`; `graph` overrules the choice by size.
+        `graph` overrules the choice by size.
         """
         path = Path(path)
-        check(chunks, vectors, embedder)
         _check_replaceable(path)
-        average = lexical.average_length([chunk.passage() for chunk in chunks])
-        graph = len(chunks) > edge.GRAPH_ABOVE if graph is None else graph
-        facts = {"embedder": embedder.name, "dim": embedder.dim, "average": average, "graph": graph}
+        graph = passages.count > edge.GRAPH_ABOVE if graph is None else graph
+        facts = {"embedder": embedder.name, "dim": embedder.dim, "average": passages.average, "graph": graph}
         with replacing(path) as fresh:
-            _fill(fresh, records(chunks, vectors, average, paths or {}), facts, len(chunks))
+            _fill(fresh, records(checked(passages.batches(), embedder), passages.average), facts, passages.count)
         return cls.open(path, embedder)
 
     @classmethod

@@ -15,7 +15,7 @@ from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.embedders import Embedder
 from kyara_utils.knowledge.index import lexical
 from kyara_utils.knowledge.index.edge import Scored, Where
-from kyara_utils.knowledge.index.records import FILTERS, Paths, Record, check, chunk_name, records
+from kyara_utils.knowledge.index.records import FILTERS, Record, checked, chunk_name, point_id, records
 from kyara_utils.runs.errors import KyaraError
 
 RRF_K = 60
@@ -109,25 +109,22 @@ class Index(ABC):
                 one += [("bm25", sparse)] if sparse[0] else []
         return found
 
-    def upsert(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Paths | None = None) -> None:
-        """Add chunks, or replace those with the same id; `paths` maps document ids to paths, for `topic` and `path`.
+    def upsert(self, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
+        """Add chunks, or replace those with the same id; good for what fits in memory.
 
         Killed at any moment, the index stays whole and running it again completes it.
         """
-        check(chunks, vectors, self.embedder)
-        self._write(records(chunks, vectors, self.average, paths or {}))
+        self._write(records(list(checked([(chunks, vectors)], self.embedder)), self.average))
 
-    def update_documents(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Paths | None = None) -> int:
+    def update_documents(self, chunks: Sequence[Chunk], vectors: np.ndarray, paths: Iterable[str] = ()) -> int:
         """Upsert the chunks of whole documents and remove the chunks that those documents no longer have.
 
-        With `paths`, a document is known by its path, since its id changes with its content; without, by its id.
+        With their `paths`, documents are known by path, since their ids change with their content; without, by id.
         The new chunks come first, so that no reader misses both. Returns the number of chunks removed.
         """
-        keep = check(chunks, vectors, self.embedder)
-        self.upsert(chunks, vectors, paths)
-        field = "path" if paths else "doc_id"
-        names = paths.values() if paths else (chunk.doc_id for chunk in chunks)
-        return self._delete_all(field, names, keep)
+        self.upsert(chunks, vectors)
+        paths, keep = list(paths), [point_id(chunk.id) for chunk in chunks]
+        return self._delete_all("path" if paths else "doc_id", paths or (chunk.doc_id for chunk in chunks), keep)
 
     def remove(self, doc_ids: Iterable[str]) -> int:
         """Remove all chunks of these documents; return their number."""

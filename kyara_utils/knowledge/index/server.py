@@ -13,14 +13,12 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import numpy as np
-
-from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.embedders import Embedder
-from kyara_utils.knowledge.index import edge, lexical
+from kyara_utils.knowledge.index import edge
 from kyara_utils.knowledge.index.edge import Scored, Where
+from kyara_utils.knowledge.index.passages import Passages
 from kyara_utils.knowledge.index.ranking import Index, Query, check_embedder
-from kyara_utils.knowledge.index.records import BATCH, FILTERS, Paths, Record, check, records
+from kyara_utils.knowledge.index.records import BATCH, FILTERS, Record, checked, records
 from kyara_utils.runs.errors import KyaraError
 
 
@@ -49,24 +47,17 @@ class ServerIndex(Index):
         self.average, self._graph = facts["average"], facts["graph"]
 
     @classmethod
-    def build(
-        cls,
-        client,
-        name: str,
-        chunks: Sequence[Chunk],
-        vectors: np.ndarray,
-        embedder: Embedder,
-        paths: Paths | None = None,
-    ) -> "ServerIndex":
-        """Index the chunks under the alias `name`; `client` comes from `connect`."""
-        check(chunks, vectors, embedder)
-        target = f"{name}-{_digest(chunks, vectors, embedder, paths or {})}"
-        average = lexical.average_length([chunk.passage() for chunk in chunks])
-        facts = {"embedder": embedder.name, "average": average, "graph": len(chunks) > edge.GRAPH_ABOVE}
+    def build(cls, client, name: str, passages: Passages, embedder: Embedder) -> "ServerIndex":
+        """Index passages under the alias `name`; `client` comes from `connect`.
+
+        They are gone through twice, first for the name of the collection: all are checked before any is sent.
+        """
+        target = f"{name}-{_digest(passages, embedder)}"
+        facts = {"embedder": embedder.name, "average": passages.average, "graph": passages.count > edge.GRAPH_ABOVE}
         try:
-            if not (client.collection_exists(target) and client.count(target).count == len(chunks)):
+            if not (client.collection_exists(target) and client.count(target).count == passages.count):
                 _create(client, target, embedder.dim, facts)
-                _upload(client, target, records(chunks, vectors, average, paths or {}))
+                _upload(client, target, records(passages.batches(), passages.average))
             _graph(client, target, facts["graph"])
             _switch_alias(client, name, target)
         except _server_errors() as error:
@@ -213,11 +204,11 @@ def _condition(where: Where, keep: Iterable[int] = ()):
     return models.Filter(must=must, must_not=must_not) if must or must_not else None
 
 
-def _digest(chunks: Sequence[Chunk], vectors: np.ndarray, embedder: Embedder, paths: Paths) -> str:
+def _digest(passages: Passages, embedder: Embedder) -> str:
     digest = hashlib.blake2b(embedder.name.encode(), digest_size=6)
-    for chunk in chunks:
-        digest.update(f"{chunk.id}\x1f{paths.get(chunk.doc_id, '')}\x1e".encode())
-    digest.update(np.ascontiguousarray(vectors).tobytes())
+    for chunks, vectors in checked(passages.batches(), embedder):
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            digest.update(f"{chunk.id}\x1f{chunk.path}\x1e".encode() + vector.tobytes())
     return digest.hexdigest()
 
 

@@ -30,6 +30,11 @@ class ReaderOptions:
     convert: str = ""
 
 
+def document_id(*parts: str) -> str:
+    """`doc_` and 16 hex digits: of 32 bits, a million documents would share an id a hundred times."""
+    return content_id(*parts, prefix="doc_", n=16)
+
+
 class SkipDocument(Exception):
     """A file or row that gives no document; args are the rule and the detail of its reject row."""
 
@@ -37,7 +42,7 @@ class SkipDocument(Exception):
 def skip_row(name: str, why: SkipDocument) -> dict[str, Any]:
     """The reject row of the file or row `name`."""
     rule, detail = why.args
-    return reject(STEP, rule, {"id": content_id(name, prefix="doc_"), "path": name}, detail)
+    return reject(STEP, rule, {"id": document_id(name), "path": name}, detail)
 
 
 def documents(title: str, text: str, name: str, options: ReaderOptions) -> Iterator[Document]:
@@ -51,7 +56,7 @@ def documents(title: str, text: str, name: str, options: ReaderOptions) -> Itera
     for number, part in enumerate(_parts(text), 1):
         part = to_reading(part, options.convert)
         path = name if number == 1 else f"{name}#part{number}"
-        yield Document(content_id(title, part, prefix="doc_"), title, part, path)
+        yield Document(document_id(title, part), title, part, path)
 
 
 def row_documents(row: Any, fallback: str, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
