@@ -520,6 +520,40 @@ def test_instag_sample_by_hand() -> None:
     assert [r["id"] for r in everything] == ["a", "d", "b", "c", "e"] and [r["id"] for r in rest] == ["f"]
 
 
+def sampled_by_definition(rows: list[dict], n: int) -> list[str]:
+    """InsTag's algorithm 1 as it is written: pass over the pool again and again."""
+    pool = sorted(rows, key=lambda r: (-len(r["tags"]), -r["score"], r["id"]))
+    taken: list[dict] = []
+    while len(taken) < n:
+        covered: set[str] = set()
+        before = len(taken)
+        for item in list(pool):
+            if len(taken) < n and set(item["tags"]) - covered:
+                covered |= set(item["tags"])
+                taken.append(item)
+                pool.remove(item)
+        if len(taken) == before:
+            break
+    return [item["id"] for item in taken]
+
+
+@pytest.mark.parametrize("n", [1, 37, 150, 400])
+def test_instag_sample_is_the_published_algorithm(n: int) -> None:
+    """The fast form must take the same rows in the same order."""
+    rng = random.Random(n)
+    rows = [
+        row(
+            f"{i}",
+            "回答。",
+            id=f"{i:03}",
+            score=rng.choice([0.0, 1.0]),
+            tags=rng.sample("abcdefghijklmnop", rng.randrange(4)),
+        )
+        for i in range(300)
+    ]
+    assert [item["id"] for item in selection.instag_sample(rows, n)[0]] == sampled_by_definition(rows, n)
+
+
 def test_select_refined_takes_the_best_of_each_group() -> None:
     """One easy category with high scores must not fill the refined set."""
     groups = {"q": [9, 8, 7, 6], "w": [3, 2], "m": [1]}

@@ -4,6 +4,9 @@ Kyara takes the best rows of every category after tagging them "similar to InsTa
 (arXiv 2308.07074, algorithm 1) prefers rows with many tags and spreads them over the tags; it needs no score.
 """
 
+from collections import defaultdict, deque
+from heapq import heapify, heappop
+
 from kyara_utils.curation.rows import Row, score
 from kyara_utils.runs.errors import KyaraError
 
@@ -15,29 +18,42 @@ def instag_sample(rows: list[Row], n: int) -> Split:
 
     Rows go by number of tags, most first (ties: score, then id). A pass starts with no tag covered and takes
     a row iff it brings a new tag; passes repeat over what is left until n rows are taken. Untagged rows are
-    never taken.
+    never taken. Time is n log n: a pass visits the tags that are left, and each of them once.
     """
-    pool = sorted(range(len(rows)), key=lambda i: (-len(_tags(rows[i])), -score(rows[i]), rows[i]["id"]))
-    taken: list[int] = []
-    while len(taken) < n:
-        chosen = _one_pass([i for i in pool if _tags(rows[i])], rows, n - len(taken))
-        if not chosen:
-            break
-        taken += chosen
-        pool = [i for i in pool if i not in set(chosen)]
-    return [rows[i] for i in taken], [row for i, row in enumerate(rows) if i not in set(taken)]
+    tags = [set(row.get("tags") or ()) for row in rows]
+    pool = sorted(range(len(rows)), key=lambda i: (-len(tags[i]), -score(rows[i]), rows[i]["id"]))
+    ranked = [tags[position] for position in pool]
+    waiting: dict[str, deque[int]] = defaultdict(deque)  # by tag: ranks in the pool, best first
+    for rank, own in enumerate(ranked):
+        for tag in own:
+            waiting[tag].append(rank)
+    taken: dict[int, None] = {}
+    while len(taken) < n and waiting:
+        _one_pass(waiting, ranked, taken, n)
+    chosen = {pool[rank] for rank in taken}
+    return [rows[pool[rank]] for rank in taken], [row for i, row in enumerate(rows) if i not in chosen]
 
 
-def _one_pass(pool: list[int], rows: list[Row], room: int) -> list[int]:
+def _one_pass(waiting: dict[str, deque[int]], tags: list[set[str]], taken: dict[int, None], n: int) -> None:
+    """Take rows by rank: the next is the best rank among those that wait under a tag not yet covered."""
+    heads = [(rank, tag) for tag in list(waiting) if (rank := _head(waiting, tag, taken)) is not None]
+    heapify(heads)
     covered: set[str] = set()
-    chosen: list[int] = []
-    for position in pool:
-        if len(chosen) == room:
-            break
-        if _tags(rows[position]) - covered:
-            covered |= _tags(rows[position])
-            chosen.append(position)
-    return chosen
+    while heads and len(taken) < n:
+        rank, tag = heappop(heads)
+        if tag not in covered:
+            covered |= tags[rank]
+            taken[rank] = None
+
+
+def _head(waiting: dict[str, deque[int]], tag: str, taken: dict[int, None]) -> int | None:
+    """The best rank that still waits under the tag; a tag with none is dropped."""
+    ranks = waiting[tag]
+    while ranks and ranks[0] in taken:
+        ranks.popleft()
+    if not ranks:
+        del waiting[tag]
+    return ranks[0] if ranks else None
 
 
 def select_refined(
@@ -69,7 +85,3 @@ def _limit(total: int, share: float | None, n: int | None, per_tag: int | None) 
     if share is not None and not 0.0 <= share <= 1.0:
         raise KyaraError(f"share {share} is outside 0 to 1; 0.14 is Kyara's 500,000 of 3.6 million")
     return round(share * total) if share is not None else total if n is None else n
-
-
-def _tags(row: Row) -> set[str]:
-    return set(row.get("tags") or ())
