@@ -41,7 +41,7 @@ def test_every_prompt_has_an_english_version_with_the_same_inputs(name):
 
 def test_questions_are_unique_and_accounted_for():
     """The same question from two chunks would be trained on twice."""
-    client = Scripted(lambda request: text("這段內容是什麼？" if "第1段" not in last(request) else "不是問句"))
+    client = Scripted(lambda request: text("內容是什麼？" if "第1段" not in last(request) else "不是問句"))
     drafts, rejects = questions.write_questions(client, [chunk(number) for number in range(3)])
     assert len(drafts) == 1 and sorted(row["rule"] for row in rejects) == ["duplicate_question", "not_a_question"]
     assert {json.loads(row["row"])["stage"] for row in rejects} == {"question"}
