@@ -15,6 +15,7 @@ from kyara_utils.preference.rounds import train_rounds
 from kyara_utils.preference.sppo import mean_wins, win_probability
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.settings import DpoSettings
 
 cache, tiny_gguf, base, gemma2, rows = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "rows")
@@ -125,7 +126,7 @@ TRAINING = dict(learning_rate=1e-3, epochs=1, max_length=64, gradient_accumulati
 def play(sft, pairs, folder, rows, more_rounds=2, **changes):
     return train_rounds(
         sft, pairs, folder, more_rounds=more_rounds, sampling=SAMPLING, store=folder / "calls.sqlite",
-        vocabulary=folder / "none", held_out=rows[6:], progress=False, **TRAINING | {"loss": "sigmoid"} | changes,
+        vocabulary=folder / "none", held_out=rows[6:], settings=DpoSettings(**TRAINING | changes), progress=False,
     )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def test_each_round_plays_with_the_model_of_the_last(base, spin, rows, tmp_path,
     calls = []
     monkeypatch.setattr(
         "kyara_utils.preference.rounds.train_dpo",
-        lambda policy, pairs, out, **given: calls.append((policy, pairs)) or train_dpo(policy, pairs, out, **given),
+        lambda policy, pairs, *given: calls.append((policy, pairs)) or train_dpo(policy, pairs, *given),
     )
     rounds, rejects, usage = play(base, spin, tmp_path, rows)
     assert [one["model"] for one in rounds] == ["dpo_round_1", "dpo_round_2", "dpo"]

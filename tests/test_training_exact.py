@@ -12,26 +12,31 @@ import test_training as shared
 
 from kyara_utils.models import loading
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.training import dpo, launch, losses, sft, stage, trainer_run
-from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training import fit, launch, sft, stage, trainer_run, trl_internals
+from kyara_utils.training.data import training_row
 from kyara_utils.training.losses import sppo_loss
 from kyara_utils.training.pair_rows import pair_ids, prepare_pairs
-from kyara_utils.training.sft import train_sft
+from kyara_utils.training.settings import SftSettings
+from kyara_utils.training.trainer_config import trainer_config
 
 cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "tokenizer", "rows", "pairs")
 )
+train_sft, train_dpo = shared.train_sft, shared.train_dpo
 ROOT = Path(__file__).resolve().parents[1]
-ONE_STEP = dict(learning_rate=1e-3, epochs=1, gradient_accumulation=1, batch_size=4, warmup_ratio=0.0, seed=1)
+AT_ONCE = {"warmup_steps": 0.0}
+UNPACKED = {**AT_ONCE, "packing": False}
+ONE_STEP = dict(learning_rate=1e-3, epochs=1, gradient_accumulation=1, batch_size=4, seed=1, trainer=AT_ONCE)
 
 
 @pytest.fixture(scope="module", params=["base", "gemma2"])
 def packed(request, tokenizer, rows, cache):
     """The model, and one batch as the trainer packs it."""
     model = loading.load_model(request.getfixturevalue(request.param))
-    parameters = ONE_STEP | {"max_length": 512, "packing": True, "dtype": "float32", "batch_size": 1}
+    settings = SftSettings(**ONE_STEP | {"max_length": 512, "batch_size": 1})
     with stage.quiet():
-        trainer = sft._trainer(model, tokenizer, rows, parameters, cache / f"packed-{request.param}", 0)
+        arguments = trainer_config(settings, cache / f"packed-{request.param}", "float32")
+        trainer = fit.sft_trainer(model, tokenizer, [training_row(tokenizer, row) for row in rows], arguments)
         return model.eval(), next(iter(trainer.get_train_dataloader()))
 
 
@@ -77,8 +82,8 @@ def test_the_check_above_sees_a_leak(packed, leak):
 def test_accumulation_changes_nothing(base, rows, tmp_path):
     """A mean of means weighs short rows more, so the batch that fits into memory would decide the result."""
     shapes = {"4x1": {"batch_size": 4}, "1x4": {"batch_size": 1, "gradient_accumulation": 4}}
-    call = dict(max_length=64, packing=False, progress=False)
-    curves = [train_sft(base, rows, [], tmp_path / n, **ONE_STEP | s, **call)["curve"] for n, s in shapes.items()]
+    call = dict(max_length=64, trainer=UNPACKED)
+    curves = [train_sft(base, rows, [], tmp_path / n, **ONE_STEP | s | call)["curve"] for n, s in shapes.items()]
     assert len(curves[0]) == len(curves[1]) == 2
     for one, other in zip(*curves, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
@@ -91,26 +96,24 @@ def test_accumulation_changes_nothing(base, rows, tmp_path):
 def test_first_loss_of_each_kind(base, pairs, tmp_path, loss, first):
     """Policy = reference fixes the first loss; another value means another reference, sign or scale."""
     soft = [{**pair, "chosen_win": 0.9, "rejected_win": 0.2} for pair in pairs]
-    record = train_dpo(base, soft, tmp_path / "dpo", loss=loss, beta=0.1, max_length=64, progress=False, **ONE_STEP)
+    record = train_dpo(base, soft, tmp_path / "dpo", loss=loss, beta=0.1, max_length=64, **ONE_STEP)
     assert record["curve"][0]["loss"] == pytest.approx(first, rel=1e-4)
     assert None not in record["curve"][0].values() and record["final_margin"] > 0
 
 
 def test_the_reference_is_computed_in_the_precision_of_training(base, pairs, tmp_path, monkeypatch):
     """TRL computes it in fp32 and trains in bf16: rounding then counts as preference, whatever the loss."""
-    monkeypatch.setattr(dpo, "choose_precision", lambda: ("cpu", "bfloat16", "chosen by the test"))
-    call = ONE_STEP | dict(loss="ipo", beta=0.1, max_length=64, progress=False)
+    monkeypatch.setattr(stage, "choose_precision", lambda: ("cpu", "bfloat16", "chosen by the test"))
+    call = ONE_STEP | dict(loss="ipo", beta=0.1, max_length=64)
     first = [train_dpo(base, pairs, tmp_path / "same", **call)["curve"][0]["loss"]]
-    monkeypatch.setattr(losses, "_in_mixed_precision", lambda accelerator, model: model)
+    monkeypatch.setattr(trl_internals, "_in_mixed_precision", lambda accelerator, model: model)
     first.append(train_dpo(base, pairs, tmp_path / "fp32", **call)["curve"][0]["loss"])
     assert first[0] == pytest.approx(25.0, abs=0.01) and abs(first[1] - 25.0) > 0.02
 
 
 def test_sft_term_is_added(base, tokenizer, pairs, tmp_path):
     """A weight that TRL ignores would leave the plain loss, and the chosen answers' likelihood would fall."""
-    record = train_dpo(
-        base, pairs, tmp_path / "dpo", sft_weight=0.5, beta=0.1, max_length=64, progress=False, **ONE_STEP
-    )
+    record = train_dpo(base, pairs, tmp_path / "dpo", sft_weight=0.5, beta=0.1, max_length=64, **ONE_STEP)
     talks = [{"messages": [*pair["prompt"], *pair["chosen"]]} for pair in pairs]
     nll = sft.held_out_loss(loading.load_model(base), tokenizer, talks)
     assert record["curve"][0]["loss"] == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-4)
@@ -153,11 +156,9 @@ def test_a_step_has_no_end_of_turn_and_an_answer_has(tokenizer, pairs):
 
 def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):
     """A launcher that starts one process halves the batch without a word; gradients must be averaged, not added."""
-    call = dict(max_length=64, packing=False, progress=False)
-    one = train_sft(base, rows, [], tmp_path / "one", **ONE_STEP, **call)
-    two = train_sft(
-        base, rows, [], tmp_path / "two", **ONE_STEP | {"batch_size": 2}, **call, backend="ddp", processes=2
-    )
+    call = dict(max_length=64, trainer=UNPACKED)
+    one = train_sft(base, rows, [], tmp_path / "one", **ONE_STEP | call)
+    two = train_sft(base, rows, [], tmp_path / "two", **ONE_STEP | {"batch_size": 2} | call, backend="ddp", processes=2)
     assert (one["processes"], two["processes"]) == (1, 2)
     for ours, theirs in zip(one["curve"], two["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
@@ -165,7 +166,7 @@ def test_two_processes_give_the_losses_of_one(base, rows, tmp_path):
 
 def test_two_processes_stop_in_time_together(base, rows, tmp_path):
     """Each by its own clock would leave one waiting for the other's gradients for ever."""
-    call = ONE_STEP | dict(batch_size=2, max_length=64, packing=False, progress=False, backend="ddp", processes=2)
+    call = ONE_STEP | dict(batch_size=2, max_length=64, trainer=UNPACKED, backend="ddp", processes=2)
     with pytest.raises(KyaraError, match="SFT base: the time is up at step 1 of 2, which is saved"):
         train_sft(base, rows, [], tmp_path / "sft", **call, stop_at=1.0)
     resumed, whole = (train_sft(base, rows, [], tmp_path / name, **call) for name in ("sft", "whole"))
@@ -175,23 +176,24 @@ def test_two_processes_stop_in_time_together(base, rows, tmp_path):
 KILLED = """
 import json, os, signal, sys
 from transformers import TrainerCallback
-from kyara_utils.training import running
+from kyara_utils.training import trainer_run
+from kyara_utils.training.settings import SftSettings
 from kyara_utils.training.sft import train_sft
 
 class Kill(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
-watcher = running._watcher
-running._watcher = lambda *given: type("Both", (Kill, type(watcher(*given))), {})()
+watcher = trainer_run._watcher
+trainer_run._watcher = lambda *given: type("Both", (Kill, type(watcher(*given))), {})()
 call = json.loads(sys.argv[1])
-train_sft(call.pop("base"), call.pop("rows"), [], call.pop("out"), **call)
+train_sft(call.pop("base"), call.pop("rows"), [], call.pop("out"), SftSettings(**call), progress=False)
 """
 
 
 def test_resume_after_kill_9_gives_the_same_weights(base, rows, tmp_path):
     """Optimizer, schedule and data order must all come back, or the resumed run is another run."""
-    call = ONE_STEP | dict(batch_size=1, max_length=64, packing=False, progress=False, save_steps=3)
+    call = ONE_STEP | dict(batch_size=1, max_length=64, trainer=UNPACKED | {"save_steps": 3})
     whole = train_sft(base, rows, [], tmp_path / "whole", **call)
     said = json.dumps({**call, "base": str(base), "rows": rows, "out": str(tmp_path / "killed")})
     done = subprocess.run([sys.executable, "-c", KILLED, said], cwd=ROOT, capture_output=True, text=True)
@@ -213,7 +215,7 @@ def test_interrupted_dpo_resumes_to_the_same_weights(gemma2, pairs, tmp_path, mo
         def on_save(self, args, state, control, **kwargs):
             raise KeyboardInterrupt
 
-    call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, progress=False, save_steps=2, method=method)
+    call = ONE_STEP | dict(batch_size=1, beta=0.1, max_length=64, trainer=AT_ONCE | {"save_steps": 2}, method=method)
     whole = train_dpo(gemma2, pairs, tmp_path / "whole", **call)
     watcher = trainer_run._watcher
     with monkeypatch.context() as patch:
@@ -259,7 +261,7 @@ def same_weights(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize(("backend", "method"), [("ddp", "full"), ("fsdp2", "full"), ("fsdp2", "lora")])
 def test_dpo_in_two_processes_is_that_of_one(gemma2, pairs, tmp_path, sharded, backend, method):
     """A reference read by one process alone, or of zeros in the second, trains away from another model."""
-    call = ONE_STEP | dict(beta=0.1, max_length=64, progress=False, method=method)
+    call = ONE_STEP | dict(beta=0.1, max_length=64, method=method)
     one = train_dpo(gemma2, pairs, tmp_path / "one", **call | {"batch_size": 2})
     two = train_dpo(gemma2, pairs, tmp_path / "two", **call | {"batch_size": 1}, backend=backend, processes=2)
     assert two["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) and two["processes"] == 2
@@ -272,7 +274,7 @@ def test_qlora_trains_adapters_on_a_4_bit_base(gemma2, rows, pairs, tmp_path):
     pytest.importorskip("bitsandbytes")
     from safetensors.torch import load_file
 
-    call = ONE_STEP | dict(batch_size=1, max_length=64, progress=False, method="qlora", learning_rate=1e-2)
+    call = ONE_STEP | dict(batch_size=1, max_length=64, method="qlora", learning_rate=1e-2)
     record = train_sft(gemma2, rows, rows, tmp_path / "sft", **call)
     plain = train_sft(gemma2, rows, [], tmp_path / "lora", **call | {"method": "lora"})
     assert record["held_out_after"] < record["held_out_before"]
@@ -283,6 +285,5 @@ def test_qlora_trains_adapters_on_a_4_bit_base(gemma2, rows, pairs, tmp_path):
     before, after = (load_file(folder / "model.safetensors") for folder in (gemma2, tmp_path / "sft"))
     changed = {name for name in before if not before[name].equal(after[name])}
     assert before.keys() == after.keys() and len(changed) == 28 and not any("norm" in name for name in changed)
-    call.pop("warmup_ratio")
     dpo = train_dpo(gemma2, pairs, tmp_path / "dpo", **call, beta=0.1)
     assert dpo["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) and dpo["final_margin"] > 0.3

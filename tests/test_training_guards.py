@@ -15,18 +15,18 @@ from kyara_utils.models.bases import base_model_dir, check_tokenizer
 from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import estimate, launch, memory, methods, show, stage, trainer_run
-from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training import estimate, fit, launch, memory, methods, show, stage, trainer_run
 from kyara_utils.training.generation_check import generation_rows, generation_test, judged, speak
 from kyara_utils.training.methods import check_method
 from kyara_utils.training.pair_rows import prepare_pairs
-from kyara_utils.training.sft import train_sft
+from kyara_utils.training.settings import SftSettings
 
 cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "tokenizer", "rows", "pairs")
 )
-SFT = shared.SFT | {"seed": 1, "progress": False}
-DPO = shared.DPO | {"seed": 1, "progress": False}
+train_sft, train_dpo = shared.train_sft, shared.train_dpo
+SFT = shared.SFT | {"seed": 1}
+DPO = shared.DPO | {"seed": 1}
 
 
 def said(text: str, role: str = "assistant") -> list[dict[str, str]]:
@@ -77,6 +77,62 @@ def test_bad_settings_end_before_anything_is_trained(base, pairs, tmp_path, call
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"trainer": {"weight_decy": 0.1}}, "trainer: DPOConfig has no field weight_decy; did you mean weight_decay"),
+        (
+            {"trainer": {"weight_decay": "1e-2"}},
+            "weight_decay must be float, not str '1e-2'; write 1.0e-4",
+        ),
+        ({"trainer": {"max_steps": True}}, "max_steps must be int, not bool True"),
+        ({"trainer": {"optim": "adam"}}, "optim must be one of adamw_torch"),
+        ({"trainer": {"output_dir": "x"}}, "output_dir cannot be set there: a step writes into its own folder"),
+        ({"trainer": {"learning_rate": 1.0}}, "learning_rate cannot be set there: set the parameter learning_rate"),
+        ({"trainer": {"loss_type": ["ipo"]}}, "loss_type cannot be set there: set the parameter loss"),
+        ({"trainer": {"warmup_steps": -1}}, "trainer: warmup_steps must be an integer or a float; correct it"),
+        ({"lora": {"r": 8}}, "lora: r would change nothing with method full; set method to lora or qlora"),
+        ({"method": "lora", "lora": {"rank": 8}}, "lora: LoraConfig has no field rank; did you mean rank_pattern"),
+        ({"method": "lora", "lora": {"lora_dropout": "much"}}, "lora_dropout must be float, not str 'much'; correct"),
+        (
+            {"method": "lora", "lora": {"modules_to_save": ["lm_head"]}},
+            "modules_to_save cannot be set there: emb",
+        ),
+        ({"method": "lora", "lora": {"target_modules": ["q_proj", "lm_head"]}}, "target_modules may not hold lm_head"),
+        ({"method": "lora", "lora": {"target_modules": ["nowhere"]}}, "lora: Target modules .*nowhere.*; correct it"),
+    ],
+)
+def test_a_field_that_the_trainer_does_not_take_is_one_line(base, pairs, tmp_path, call, message):
+    """transformers takes many wrong values silently; PEFT finds a wrong name after the model is loaded."""
+    with pytest.raises(KyaraError, match=message) as caught:
+        train_dpo(base, pairs, tmp_path / "dpo", **DPO | call)
+    assert "\n" not in str(caught.value) and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_fields_of_the_trainer_and_of_lora_arrive_there(base, rows, tmp_path):
+    """A mapping that is checked and then dropped would train by the defaults under another name."""
+    from safetensors.numpy import load_file
+
+    first = train_sft(base, rows, [], tmp_path / "a", **SFT)
+    other = train_sft(
+        base, rows, [], tmp_path / "b", **SFT | {"trainer": {"max_steps": 3, "lr_scheduler_type": "constant"}}
+    )
+    rates = [point["learning_rate"] for point in other["curve"]]
+    assert len(first["curve"]) > len(rates) == 3 and other["parameters"]["trainer"]["max_steps"] == 3
+    assert rates[1] == rates[2] != first["curve"][2]["learning_rate"]
+    tuned = SFT | {"method": "lora", "lora": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}}
+    train_sft(base, rows, [], tmp_path / "lora", **tuned)
+    adapter = load_file(tmp_path / "lora" / "adapter" / "adapter_model.safetensors")
+    assert {min(weight.shape) for weight in adapter.values()} == {4} and all("q_proj" in name for name in adapter)
+
+
+def test_when_a_checkpoint_is_kept_does_not_make_another_model(base, rows, tmp_path):
+    """A run that is resumed with other checkpoints or another limit of time is the same run."""
+    one = SftSettings(**SFT, trainer={"save_steps": 5, "weight_decay": 0.1}, stop_at=1.0)
+    assert one.deciding() == SftSettings(**SFT, trainer={"weight_decay": 0.1}, processes=0).deciding()
+    assert one.deciding() != SftSettings(**SFT, trainer={"weight_decay": 0.2}).deciding()
+
+
 def test_unsloth_and_bitsandbytes_are_named_with_the_way_to_get_them(base, gemma2, monkeypatch):
     """A traceback out of a missing optional package tells nobody which extra brings it."""
     assert methods.packs("trl", gemma2) and methods.packs("unsloth", base) and not methods.packs("unsloth", gemma2)
@@ -92,7 +148,14 @@ def test_unsloth_and_bitsandbytes_are_named_with_the_way_to_get_them(base, gemma
 def test_nan_ends_training_and_the_last_good_checkpoint_stays(base, rows, tmp_path):
     """The trainer's own filter logs a NaN as the mean of the losses before it and goes on to save broken weights."""
     with pytest.raises(KyaraError, match=r"SFT base: (loss|grad_norm) is (nan|inf) at step \d.*lower learning_rate"):
-        train_sft(base, rows, [], tmp_path / "sft", **SFT | {"learning_rate": 1e38, "max_length": 32}, save_steps=1)
+        train_sft(
+            base,
+            rows,
+            [],
+            tmp_path / "sft",
+            **SFT | {"learning_rate": 1e38, "max_length": 32},
+            trainer={"save_steps": 1},
+        )
     (checkpoints,) = (tmp_path / "sft").glob("checkpoints-*")
     last = trainer_run.last_checkpoint(checkpoints)
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
@@ -109,7 +172,7 @@ def test_full_disk_is_said_in_one_line(base, rows, tmp_path, largest):
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
     try:
         with pytest.raises(KyaraError, match="cannot write to .*; free or remount the disk, then rerun"):
-            train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
+            train_sft(base, rows, [], tmp_path / "sft", **SFT, trainer={"save_steps": 1})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert trainer_run.last_checkpoint(next((tmp_path / "sft").glob("checkpoints-*"))) is None
@@ -119,7 +182,7 @@ def test_the_disk_is_asked_before_the_model_is_loaded(base, rows, tmp_path, monk
     """A disk that fills up at the first checkpoint costs the hours before it."""
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
     with pytest.raises(KyaraError, match="needs about .* for the model and its checkpoints, 0.0 GB are free; free the"):
-        train_sft(base, rows, [], tmp_path / "sft", **SFT, save_steps=1)
+        train_sft(base, rows, [], tmp_path / "sft", **SFT, trainer={"save_steps": 1})
     assert train_sft(base, rows, [], tmp_path / "small", **SFT)["curve"], "without checkpoints it fits"
 
 
@@ -267,7 +330,7 @@ def test_launch_commands_name_processes_and_configuration():
     assert gpu[5:9] == ["--num_processes", "8", "--mixed_precision", "bf16"]
     assert "torch.distributed.run" in launch.command(configs["ddp"], 2, "job.json", "cpu", "float32")
     with pytest.raises(KyaraError, match="1 training processes run, 2 were asked for"):
-        launch.check_world(1, 2)
+        fit.check_world(1, 2)
 
 
 def test_launch_configurations_load():

@@ -1,12 +1,14 @@
 """The chat format the student is trained on, and a way to see which tokens carry the loss.
 
 One template serves training, generation and the exported GGUF, because a silent difference between them is
-the commonest reason for a model that does not stop. It is Gemma 3's format, as TRL ships it, for text only: a
+the commonest reason for a model that does not stop. For Gemma it is the one below, as TRL ships it, for text only: a
 system turn is folded into the first user turn (Gemma has no system role), roles must alternate, and the end
-of turn lies inside the supervised span. The `generation` tags mark that span for `assistant_only_loss=True`.
+of turn lies inside the supervised span, which `generation` tags mark. Models of other families keep their own template;
+where it has no tags, an assistant's span is what the template adds for that turn, found by rendering prefixes.
 """
 
 import re
+from functools import lru_cache
 
 from kyara_utils.runs.errors import KyaraError
 
@@ -39,6 +41,7 @@ CHAT_TEMPLATE = """\
     {{ '<start_of_turn>model\\n' }}
 {%- endif -%}
 """
+TAGS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 INFERENCE_TEMPLATE = re.sub(r"[ ]*\{%- (end)?generation -%\}\n", "", CHAT_TEMPLATE)
 
 
@@ -62,13 +65,61 @@ def check_turns(messages: list[dict[str, str]]) -> str:
     return "" if turns and len(turns) % 2 == 0 else "the last turn is not the assistant's"
 
 
+class TemplateError(KyaraError):
+    """A conversation that this chat template does not render turn by turn."""
+
+
+def token_ids(tokenizer, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> list[int]:
+    """Return the ids of a conversation by the tokenizer's chat template."""
+    found = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, return_dict=True)
+    return list(found["input_ids"])
+
+
 def encode(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
-    """Return (token ids, mask); the mask is 1 where the loss counts. Raises `KyaraError` for bad turns."""
+    """Return (token ids, mask); the mask is 1 where the loss counts.
+
+    Raises `KyaraError` for bad turns, and `TemplateError` where a template without `generation` tags renders a turn
+    otherwise once another follows (some drop earlier reasoning), so that no span of it is certain.
+    """
     problem = check_turns(messages)
     if problem:
         raise KyaraError(f"this conversation cannot be rendered: {problem}; fix or drop the row")
+    if not TAGS.search(tokenizer.chat_template or ""):
+        return _encode_by_prefixes(tokenizer, messages)
     found = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     return found["input_ids"], found["assistant_masks"]
+
+
+def _encode_by_prefixes(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+    ids = token_ids(tokenizer, messages)
+    mask = [0] * len(ids)
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = token_ids(tokenizer, messages[:number], add_generation_prompt=True)
+        after = token_ids(tokenizer, messages[: number + 1]) if number + 1 < len(messages) else ids
+        if ids[: len(before)] != before or ids[: len(after)] != after:
+            raise TemplateError(
+                f"the chat template renders turn {number + 1} otherwise within the whole conversation; "
+                "mark the assistant's text by generation tags in chat_template.jinja"
+            )
+        mask[len(before) : len(after)] = [1] * (len(after) - len(before))
+    return ids, mask
+
+
+def turn_end(tokenizer) -> int | None:
+    """Return the special token with which the chat template ends an assistant's turn, at which generation stops.
+
+    None where it ends a turn by ordinary text.
+    """
+    return _turn_end(tokenizer, tokenizer.chat_template)
+
+
+@lru_cache(maxsize=16)
+def _turn_end(tokenizer, template: str) -> int | None:
+    ids, mask = encode(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((number for number, on in zip(ids[::-1], mask[::-1], strict=True) if on and number in special), None)
 
 
 def render_row(tokenizer, messages: list[dict[str, str]]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.models.chat_templates import CHAT_TEMPLATE, TURN_END
+from kyara_utils.models.chat_templates import CHAT_TEMPLATE, TURN_END, turn_end
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import keep_soft_caps
 from kyara_utils.runs.errors import KyaraError
@@ -20,12 +20,19 @@ def weights_sha256(model_dir: Path) -> str:
 
 
 def load_tokenizer(model_dir: Path):
-    """Load a tokenizer from a folder; a Gemma tokenizer gets our chat template with its `generation` tags."""
+    """Load a tokenizer from a folder; Gemma's gets our chat template, those of other families keep their own.
+
+    Raises `KyaraError` where there is none: a turn needs a beginning and an end that the model can learn.
+    """
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model_dir)
     if TURN_END in tokenizer.get_vocab():
         tokenizer.chat_template = CHAT_TEMPLATE
+    if not tokenizer.chat_template:
+        raise KyaraError(f"{model_dir} has no chat template; add a chat_template.jinja, or take an instruct model")
+    if tokenizer.pad_token is None:  # padding carries no loss, so the token that ends a text serves
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -45,11 +52,11 @@ def load_model(model_dir: Path, device: str = "", dtype: str = "float32", **opti
 
 
 def set_stops(model, tokenizer) -> None:
-    """Let generation stop at `<eos>` and `<end_of_turn>`.
+    """Let generation stop at the end of a text and at the end of a turn.
 
-    The trainer aligns the stop tokens with the tokenizer's `<eos>` alone; a served model would then run on.
+    The trainer aligns the stop tokens with the tokenizer's end of text alone; a served model would then run on.
     """
-    stops = [tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
+    stops = dict.fromkeys((tokenizer.eos_token_id, turn_end(tokenizer)))
     model.generation_config.eos_token_id = [stop for stop in stops if stop is not None]
 
 

@@ -17,6 +17,7 @@ from kyara_utils.preference.sppo import sppo_preferences
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.pair_rows import prepare_pairs
+from kyara_utils.training.settings import DpoSettings
 from kyara_utils.training.sft import held_out_loss
 
 Row = dict[str, Any]
@@ -25,12 +26,12 @@ SEED_STEP = 1000  # between rounds, so that no round repeats another's samples
 
 def train_rounds(
     sft: Path, pairs: list[Row], folder: Path, *, more_rounds: int, sampling: Row, store: Path, vocabulary: Path,
-    held_out: list[Row], **training: Any,
+    held_out: list[Row], settings: DpoSettings, progress: bool = True,
 ) -> tuple[list[Row], list[Row], Row]:  # fmt: skip
     """Train `sft` on `pairs`, then `more_rounds` times on pairs of its own play; return (rounds, rejects, usage).
 
-    `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `training`: arguments
-    of `train_dpo`. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
+    `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `settings`: those of
+    every round. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
     again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token), and the
     record of `train_dpo`. Raises `KyaraError` where llama.cpp cannot run the model, or nothing is left to play with.
     """
@@ -39,12 +40,12 @@ def train_rounds(
         made, data = len(pairs), pairs
         if number > 1:
             fresh, rejected, spent = play(policy, pairs, number, sampling, store, vocabulary)
-            fresh, unfit, _ = prepare_pairs(fresh, load_tokenizer(sft), training["max_length"], training["loss"])
+            fresh, unfit, _ = prepare_pairs(fresh, load_tokenizer(sft), settings.max_length, settings.loss)
             made, usage = len(fresh) + len(rejected + unfit), add_usage(usage, spent)
             rejects += rejected + unfit
             data, last = mix([fresh, [row for row in last if row["source"] == "spin"]])[0], fresh
         model = folder / ("dpo" if number > more_rounds else f"dpo_round_{number}")
-        record = train_dpo(policy, data, model, **training)
+        record = train_dpo(policy, data, model, settings, progress)
         rounds.append(record | _facts(number, model, made, data, held_out))
         policy = model
     return rounds, rejects, usage

@@ -1,74 +1,109 @@
 """From conversation rows to rows that a trainer takes whole.
 
 TRL truncates long rows at their end and then drops those that lost every supervised token, without a count.
-Here a row is kept as it is or rejected under a named rule, so rows in = rows kept + rejects.
+Here a row is kept as it is or rejected under a named rule, so rows in = rows kept + rejects. A row is tokenised once:
+its ids stay with it, about five bytes a token (a million rows of a thousand tokens are 5 GB beside their texts).
 """
 
 import json
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from kyara_utils.models.chat_templates import check_turns, encode
+from kyara_utils.models.chat_templates import TemplateError, check_turns, encode
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, reject
 
 Row = dict[str, Any]
 STEP = "05_sft"
-RULES = ("bad_turns", "too_long", "fully_masked", "several_bos")
+RULES = ("bad_turns", "template", "too_long", "fully_masked", "several_bos")
+MASKED = -100  # a label that no loss counts, as PyTorch's cross entropy ignores it
 
 
 def prepare_conversations(rows: list[Row], tokenizer, max_length: int) -> tuple[list[Row], list[Row], dict[str, int]]:
     """Return (kept, rejects, counts) for training with at most `max_length` tokens a row.
 
-    A kept row gains `tokens` and `supervised_tokens`. Counts: rows, kept, one per rule of `RULES`,
+    A kept row gains `tokens`, `supervised_tokens` and, as arrays, `input_ids` and `supervised` (1 where the loss
+    counts); drop the arrays before writing the row. Counts: rows, kept, one per rule of `RULES`,
     system_folded (kept rows whose system turn was folded into the user turn), tokens, supervised_tokens.
     """
     kept, rejects, counts = [], [], dict.fromkeys(("rows", "kept", *RULES, "system_folded"), 0)
     for row in rows:
-        rule, detail, sizes = _judge(row.get("messages") or [], tokenizer, max_length)
+        rule, detail, ids = _judge(row.get("messages") or [], tokenizer, max_length)
         counts["rows"] += 1
         counts[rule or "kept"] += 1
         if rule:
             rejects.append(reject(STEP, rule, row, detail))
             continue
         counts["system_folded"] += row["messages"][0]["role"] == "system"
-        kept.append({**row, "tokens": sizes[0], "supervised_tokens": sizes[1]})
+        kept.append({**row, **ids})
     counts["tokens"] = sum(row["tokens"] for row in kept)
     counts["supervised_tokens"] = sum(row["supervised_tokens"] for row in kept)
     return kept, rejects, counts
 
 
-def _judge(messages: list[dict[str, str]], tokenizer, max_length: int) -> tuple[str, str, tuple[int, int]]:
-    problem = check_turns(messages)
-    if problem:
-        return "bad_turns", problem, (0, 0)
-    ids, mask = encode(tokenizer, messages)
-    sizes = len(ids), sum(mask)
+def _judge(messages: list[dict[str, str]], tokenizer, max_length: int) -> tuple[str, str, Row]:
+    """Return (rule, detail, what a kept row gains)."""
+    if problem := check_turns(messages):
+        return "bad_turns", problem, {}
+    try:
+        ids, mask = encode(tokenizer, messages)
+    except TemplateError as error:
+        return "template", str(error), {}
     if len(ids) > max_length:
-        return "too_long", f"{len(ids)} tokens > {max_length}", sizes
-    if not sizes[1]:
-        return "fully_masked", "no supervised token; the chat template lacks generation tags", sizes
-    if ids.count(tokenizer.bos_token_id) != 1:
-        return "several_bos", f"{ids.count(tokenizer.bos_token_id)} × {tokenizer.bos_token}", sizes
-    return "", "", sizes
+        return "too_long", f"{len(ids)} tokens > {max_length}", {}
+    if not sum(mask):
+        return "fully_masked", "no supervised token; the chat template lacks generation tags", {}
+    bos = tokenizer.bos_token
+    if bos and any(bos in message["content"] for message in messages):
+        return "several_bos", f"{ids.count(tokenizer.bos_token_id)} × {bos}", {}
+    return "", "", {"tokens": len(ids), "supervised_tokens": sum(mask)} | _arrays(ids, mask)
+
+
+def _arrays(ids: list[int], mask: list[int]) -> Row:
+    import numpy as np
+
+    return {"input_ids": np.asarray(ids, np.int32), "supervised": np.asarray(mask, np.uint8)}
+
+
+def encoded(tokenizer, row: Row) -> tuple[Sequence[int], Sequence[int]]:
+    """Return (token ids, mask) of a conversation row: those that `prepare_conversations` made, else by `encode`."""
+    if row.get("input_ids") is not None:
+        return row["input_ids"].tolist(), row["supervised"].tolist()
+    return encode(tokenizer, row["messages"])
+
+
+def training_row(tokenizer, row: Row) -> dict[str, list[int]]:
+    """Return input_ids and labels of a conversation row, as a trainer takes them."""
+    ids, mask = encoded(tokenizer, row)
+    return {"input_ids": ids, "labels": [number if on else MASKED for number, on in zip(ids, mask, strict=True)]}
+
+
+def without_ids(rows: list[Row]) -> list[Row]:
+    """Return prepared rows as a table holds them, without their arrays of ids."""
+    return [{name: value for name, value in row.items() if name not in ("input_ids", "supervised")} for row in rows]
 
 
 def split_held_out(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Return (training, held out) with about `share` of the rows held out; the input order does not matter.
 
-    Rows made from the same parents stay on one side, or the held-out loss would measure memory.
+    Rows made from the same parents stay on one side, or the held-out loss would measure memory. A share above 0 holds
+    out at least one such group; `KyaraError` where that would leave nothing to train on.
     """
     if not 0 <= share < 1:
-        raise KyaraError(f"held-out share {share} must be at least 0 and below 1")
+        raise KyaraError(f"held_out_share {share} must be at least 0 and below 1")
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["id"]):
         parents = sorted(row.get("parents") or []) or [row["id"]]
         groups[content_id(*parents)].append(row)
     order = sorted(groups)
     random.Random(seed).shuffle(order)
+    if share and rows and len(order) < 2:
+        raise KyaraError(f"held_out_share {share}: all {len(rows)} rows are of one document; set it to 0.0")
     held_out: list[Row] = []
-    while order and len(held_out) < round(share * len(rows)):
+    wanted = max(1, round(share * len(rows))) if share else 0
+    while len(order) > 1 and len(held_out) < wanted:
         held_out += groups.pop(order.pop())
     train = [row for name in sorted(order) for row in groups[name]]
     return sorted(train, key=lambda row: row["id"]), sorted(held_out, key=lambda row: row["id"])

@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,37 @@ from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
+from kyara_utils.training.fit import fit
 from kyara_utils.training.methods import BACKENDS, need
+from kyara_utils.training.settings import KINDS, Settings
 
 JOB, ROWS, MEASURED, LOG = "job.json", "job_rows.parquet", "job_measured.json", "launch.log"
+FOLDERS = ("model_dir", "out_dir", "checkpoints")
 SAID = re.compile(r"KyaraError: (.{1,500})")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train, as every process of a launch reads it; `checkpoints` is the folder for those on the way."""
+
+    model_dir: Path
+    out_dir: Path
+    checkpoints: Path
+    settings: Settings
+    dtype: str
+    processes: int = 1
+
+    def to_json(self) -> str:
+        """The job as a file; folders become absolute, since a worker starts elsewhere."""
+        folders = {name: str(Path(getattr(self, name)).resolve()) for name in FOLDERS}
+        return json.dumps(asdict(self) | folders | {"kind": self.settings.kind}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """Read what `to_json` wrote."""
+        content = json.loads(text)
+        settings = KINDS[content.pop("kind")](**content.pop("settings"))
+        return cls(**content | {name: Path(content[name]) for name in FOLDERS}, settings=settings)
 
 
 def configurations(root: Path) -> dict[str, Path]:
@@ -47,20 +74,16 @@ def world_size(backend: str, processes: int) -> int:
     return found
 
 
-def run_job(job: dict[str, Any], rows: list[dict], fit: Callable[..., dict], progress: bool) -> dict[str, Any]:
-    """Train a job and return what it measured: by `fit` here, or in processes when its backend is a configuration.
-
-    `job`: kind (sft, dpo), model_dir, out_dir, checkpoints, save_steps, stop_at, processes, parameters.
-    """
-    backend = job["parameters"]["backend"]
+def run_job(job: Job, rows: list[dict], progress: bool) -> dict[str, Any]:
+    """Train a job on rows of token ids and return what `fit` measured: here, or in the processes of a configuration."""
+    backend = job.settings.backend
     if backend in BACKENDS:
         return fit(job, rows, progress)
-    folder = Path(job["out_dir"])
+    folder = Path(job.out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / ROWS, rows)
-    paths = {name: str(Path(job[name]).resolve()) for name in ("model_dir", "out_dir", "checkpoints")}
-    (folder / JOB).write_text(json.dumps({**job, **paths}, indent=1), encoding="utf-8")
-    measured = launch(folder / JOB, backend, job["processes"])
+    (folder / JOB).write_text(job.to_json(), encoding="utf-8")
+    measured = launch(folder / JOB, backend, job.processes)
     for name in (ROWS, MEASURED, JOB):
         (folder / name).unlink()
     return measured
@@ -103,12 +126,6 @@ def command(config: Path, processes: int, job: Path, device: str, dtype: str) ->
         runner = ["accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(processes)]
         runner += ["--mixed_precision", precision]
     return [sys.executable, "-m", *runner, *worker]
-
-
-def check_world(found: int, wanted: int) -> None:
-    """Raise `KyaraError` when another number of processes runs than was asked for: the batch would be another."""
-    if found != wanted:
-        raise KyaraError(f"{found} training processes run, {wanted} were asked for; start the job with this launcher")
 
 
 def main(arguments: list[str] | None = None) -> None:

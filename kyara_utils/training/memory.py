@@ -14,7 +14,8 @@ from kyara_utils.runs.errors import KyaraError
 
 GB = 2**30
 RUNTIME = 1.0 * GB  # Python, PyTorch, TRL; on a GPU the CUDA context and the allocator's gaps
-LORA_SHARE = 0.01  # trained parameters of rank 16, generously
+LORA_SHARE = 0.01 / 16  # trained parameters for each rank of an adapter, generously
+RANK = 16  # of LoRA where a recipe names none
 STATES = ("gradients", "optimizer")
 SHARDED = {"fsdp2": ("weights", *STATES), "zero3": ("weights", *STATES), "zero2": STATES}
 FOUR_BIT = 0.6  # bytes a weight, with its scales
@@ -23,11 +24,12 @@ FOUR_BIT = 0.6  # bytes a weight, with its scales
 def peak_memory(facts: dict[str, int], parameters: dict[str, Any], device: str, processes: int = 1) -> dict[str, float]:
     """Return bytes by use for one device; `facts` from `model_facts`, `parameters` of a training job.
 
-    AdamW holds two fp32 numbers per trained parameter. On GPUs activations are checkpointed, on CPUs all are kept.
+    AdamW holds two fp32 numbers per trained parameter. On GPUs activations are checkpointed, on CPUs all are kept,
+    unless `trainer` says otherwise.
     A preference job holds two rows a pair and whole logits, SFT scores its logits in chunks.
     """
-    full, pairs = parameters["method"] == "full", "beta" in parameters
-    trained = facts["parameters"] * (1 if full else LORA_SHARE)
+    pairs = "beta" in parameters
+    trained = facts["parameters"] * _share(parameters)
     tokens = parameters["batch_size"] * parameters["max_length"] * (2 if pairs else 1)
     uses = {"weights": _weights(facts, parameters), "gradients": 4 * trained, "optimizer": 8 * trained}
     for name in SHARDED.get(parameters["backend"], ()):
@@ -35,6 +37,13 @@ def peak_memory(facts: dict[str, int], parameters: dict[str, Any], device: str, 
     uses["activations"] = tokens * _activations(facts, parameters, device)
     uses["logits"] = 12 * facts["vocabulary"] * (tokens if pairs else min(tokens, 256))
     return {**uses, "runtime": RUNTIME}
+
+
+def _share(parameters: dict[str, Any]) -> float:
+    """The share of the weights that is trained."""
+    if parameters["method"] == "full":
+        return 1.0
+    return LORA_SHARE * parameters.get("lora", {}).get("r", RANK)
 
 
 def _weights(facts: dict[str, int], parameters: dict[str, Any]) -> float:
@@ -51,7 +60,8 @@ def _activations(facts: dict[str, int], parameters: dict[str, Any], device: str)
     size = 2 if parameters["dtype"] == "bfloat16" else 4
     layer = size * (10 * facts["hidden"] + 5 * facts["attention"] + 4 * facts["intermediate"])
     layer += 2 * size * facts["heads"] * parameters["max_length"]  # scores and softmax, where not fused
-    return facts["layers"] * layer if device == "cpu" else layer + facts["layers"] * size * facts["hidden"]
+    checkpointed = parameters.get("trainer", {}).get("gradient_checkpointing", device != "cpu")
+    return layer + facts["layers"] * size * facts["hidden"] if checkpointed else facts["layers"] * layer
 
 
 def free_memory(device: str) -> float:
@@ -99,7 +109,7 @@ def check_disk(facts: dict[str, int], parameters: dict[str, Any], folder: Path, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = 4 * facts["parameters"]
-    trained = model * (1 if parameters["method"] == "full" else LORA_SHARE)
+    trained = model * _share(parameters)
     needed, there = model + (9 * trained if saves else 0), shutil.disk_usage(folder).free
     if needed > there:
         raise KyaraError(

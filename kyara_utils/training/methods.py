@@ -8,7 +8,6 @@ output head stay one matrix. LoRA never trains the embeddings, since two copies 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models import loading
 from kyara_utils.models.bases import MAPPING
@@ -16,10 +15,11 @@ from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import read_json
+from kyara_utils.training.memory import RANK
 
 METHODS = ("full", "lora", "qlora")
 BACKENDS = ("trl", "unsloth")
-LORA_RANK, LORA_ALPHA = 16, 16
+LORA = {"r": RANK, "lora_alpha": RANK}
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # all but the tied embedding
 
 
@@ -48,25 +48,25 @@ def need(package: str, what: str, fix: str) -> None:
         raise KyaraError(f"{what} needs the package {package}, which is not installed; {fix}")
 
 
-def load_for_training(model_dir: Path, parameters: dict[str, Any]):
-    """Return the model of a folder ready for `parameters` (method, backend, dtype, max_length)."""
-    if parameters["backend"] == "unsloth":
-        return _load_unsloth(model_dir, parameters)
-    if parameters["method"] == "full":
+def load_for_training(model_dir: Path, settings, dtype: str):
+    """Return the model of a folder ready for `settings` (`settings.Settings`), computing in `dtype`."""
+    if settings.backend == "unsloth":
+        return _load_unsloth(model_dir, settings, dtype)
+    if settings.method == "full":
         return loading.load_model(model_dir)
-    return _with_adapters(_load_base(model_dir, parameters), parameters["seed"])
+    return _with_adapters(_load_base(model_dir, settings.method, dtype), settings)
 
 
-def _load_base(model_dir: Path, parameters: dict[str, Any]):
-    if parameters["method"] == "lora":
-        return loading.load_model(model_dir, dtype=parameters["dtype"])  # frozen weights need no fp32 copy
+def _load_base(model_dir: Path, method: str, dtype: str):
+    if method == "lora":
+        return loading.load_model(model_dir, dtype=dtype)  # frozen weights need no fp32 copy
     import torch
     from peft import prepare_model_for_kbit_training
     from transformers import BitsAndBytesConfig
 
     quantised = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, parameters["dtype"]),
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
     )  # fmt: skip
     on_gpu = choose_precision()[0] == "cuda"
     place = torch.cuda.current_device() if on_gpu else "cpu"
@@ -89,49 +89,44 @@ def _keep_trainable(model) -> None:
                 raise KyaraError(f"method qlora on a CPU: {name} has {layer.in_features} inputs, no multiple of 64")
 
 
-def own_adapters(model) -> None:
-    """Undo what TRL does to adapters: QLoRA's become bf16, and DPO adds a copy `ref`.
-
-    Steps of 1e-4 are lost in bf16; of a checkpoint with `ref` the trainer loads that copy and not the trained adapter.
-    """
-    if not hasattr(model, "peft_config"):
-        return
-    if "ref" in model.peft_config:
-        model.delete_adapter("ref")
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-
-
-def _with_adapters(model, seed: int):
+def _with_adapters(model, settings):
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    set_seed(seed)  # the trainer seeds later than the adapters draw their first weights
-    settings = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=LAYERS, task_type="CAUSAL_LM")
-    model = get_peft_model(model, settings)
+    set_seed(settings.seed)  # the trainer seeds later than the adapters draw their first weights
+    wanted = LORA | {"target_modules": _layers(model)} | settings.lora
+    try:
+        model = get_peft_model(model, LoraConfig(**wanted, task_type="CAUSAL_LM"))
+    except (ValueError, TypeError) as error:
+        raise KyaraError(f"lora: {' '.join(str(error).split())[:300]}; correct it") from error
     model.enable_input_require_grads()  # checkpointed activations would otherwise carry no gradient
     return model
 
 
-def _load_unsloth(model_dir: Path, parameters: dict[str, Any]):
+def _layers(model) -> list[str] | str:
+    """The layers that get adapters: `LAYERS` by name where the model has them, else every linear one but the head."""
+    found = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    return LAYERS if found.issuperset(LAYERS) else "all-linear"
+
+
+def _load_unsloth(model_dir: Path, settings, dtype: str):
     import torch
 
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth"))  # else in the current folder
     from unsloth import FastLanguageModel
 
-    full, dtype = parameters["method"] == "full", getattr(torch, parameters["dtype"])
+    full = settings.method == "full"
     model, _ = FastLanguageModel.from_pretrained(
-        model_name=str(model_dir), max_seq_length=parameters["max_length"], dtype=dtype,
-        load_in_4bit=parameters["method"] == "qlora", full_finetuning=full,
+        model_name=str(model_dir), max_seq_length=settings.max_length, dtype=getattr(torch, dtype),
+        load_in_4bit=settings.method == "qlora", full_finetuning=full,
         **({"float32_mixed_precision": True} if full and torch.cuda.is_available() else {}),  # else bf16 weights
     )  # fmt: skip
     if full:
         return model
+    wanted = LORA | {"lora_dropout": 0, "target_modules": LAYERS} | settings.lora
     return FastLanguageModel.get_peft_model(
-        model, r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0, target_modules=LAYERS,
-        use_gradient_checkpointing="unsloth", random_state=parameters["seed"],
-    )  # fmt: skip
+        model, **wanted, use_gradient_checkpointing="unsloth", random_state=settings.seed
+    )
 
 
 def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str) -> None:

@@ -1,4 +1,4 @@
-"""What every training stage shares: reuse of a finished stage, trainer arguments.
+"""What every training stage shares: it is checked, reused when finished and unchanged, launched, and recorded last.
 
 A stage is finished when `training.json` stands beside its weights; the file is written last, and it names the
 inputs by hash, so an interrupted or changed stage is trained again and an unchanged one is not.
@@ -7,7 +7,8 @@ inputs by hash, so an interrupted or changed stage is trained again and an uncha
 import json
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,51 @@ from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.files import read_json, replace_text
 from kyara_utils.runs.tables import content_id
+from kyara_utils.training.estimate import model_facts
+from kyara_utils.training.launch import Job, world_size
+from kyara_utils.training.memory import check_disk, check_memory
+from kyara_utils.training.settings import Settings
 
+Row = dict[str, Any]
 RECORD = "training.json"
-VERSION = 3  # part of the key: raise it when training would give other weights
+VERSION = 4  # part of the key: raise it when training would give other weights
 
 
-def stage_key(kind: str, model_dir: Path, data: str, parameters: dict[str, Any]) -> str:
+def run_stage(
+    model_dir: Path, out_dir: Path, settings: Settings, data: str, train: Callable[[Job], Row], facts: Row
+) -> Row:
+    """Train a stage, or return the record of the finished one; `reused` in the record says which.
+
+    data: hash of the rows; train: trains a job and returns what it measured; facts: what the record holds of the rows.
+    Raises `KyaraError` before anything is loaded when the settings are wrong or memory or disk do not suffice.
+    Record: key, kind, parameters, facts, what `train` measured, memory, device, dtype, reason, weights (their hash).
+    """
+    out_dir, (device, dtype, reason) = Path(out_dir), choose_precision()
+    settings.check()
+    processes = world_size(settings.backend, settings.processes)
+    parameters = settings.deciding() | {"dtype": dtype}
+    key = stage_key(settings.kind, model_dir, f"{data}-{processes}", parameters)
+    if record := finished(out_dir, key):
+        return {**record, "reused": True}
+    (out_dir / RECORD).unlink(missing_ok=True)
+    shape = model_facts(model_dir)
+    memory = check_memory(shape, parameters, device, processes)
+    check_disk(shape, parameters, out_dir, bool(settings.save_steps or settings.stop_at))
+    job = Job(model_dir, out_dir, out_dir / f"checkpoints-{key[:8]}", settings, dtype, processes)
+    with quiet():
+        measured = train(job)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    record = {"key": key, "kind": settings.kind, "parameters": parameters, **facts, **measured}
+    return finish(out_dir, record | {"memory": memory, "device": device, "dtype": dtype, "reason": reason})
+
+
+def stage_key(kind: str, model_dir: Path, data: str, parameters: Row) -> str:
     """Return the hash of all that decides a stage's weights: kind, base weights, data, parameters."""
     body = json.dumps([VERSION, kind, weights_sha256(model_dir), data, parameters], sort_keys=True)
     return content_id(body, prefix="", n=32)
 
 
-def finished(out_dir: Path, key: str) -> dict[str, Any] | None:
+def finished(out_dir: Path, key: str) -> Row | None:
     """Return the record of a finished stage with this key whose weights are intact, else None."""
     record = read_json(out_dir / RECORD)
     if record.get("key") != key or not any(out_dir.glob("*.safetensors")):
@@ -35,46 +69,11 @@ def finished(out_dir: Path, key: str) -> dict[str, Any] | None:
     return record if record.get("weights") == weights_sha256(out_dir) else None
 
 
-def finish(out_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Write `training.json` last and return it."""
+def finish(out_dir: Path, record: Row) -> Row:
+    """Write `training.json` last and return it, with `reused` false."""
     record = {**record, "weights": weights_sha256(out_dir)}
     replace_text(out_dir / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
-    return record
-
-
-def common_arguments(folder: Path, *, seed: int, dtype: str, save_steps: int = 0) -> dict[str, Any]:
-    """Return the trainer arguments that do not depend on the recipe: precision, logging, checkpoints.
-
-    The trainer's own filter would log a NaN loss as the mean of the losses before it.
-    """
-    cpu = choose_precision()[0] == "cpu"
-    return {
-        "output_dir": str(folder),
-        "seed": seed,
-        "data_seed": seed,
-        "use_cpu": cpu,
-        "bf16": dtype == "bfloat16",
-        "gradient_checkpointing": not cpu,
-        "dataloader_pin_memory": not cpu,
-        "lr_scheduler_type": "cosine",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "steps" if save_steps else "no",
-        "save_steps": save_steps or 500,
-        "save_total_limit": 2,
-    }
-
-
-def one_device(arguments):
-    """Return trainer arguments that use one GPU of a process that sees several.
-
-    Kaggle's two T4 would else be driven by `DataParallel`, which TRL refuses.
-    """
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments
+    return {**record, "reused": False}
 
 
 @contextmanager

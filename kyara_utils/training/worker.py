@@ -8,17 +8,15 @@ from pathlib import Path
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.files import replace_text
 from kyara_utils.runs.tables import read_rows
-from kyara_utils.training import dpo, sft
-from kyara_utils.training.launch import MEASURED, ROWS, check_world
+from kyara_utils.training.fit import check_world, fit
+from kyara_utils.training.launch import MEASURED, ROWS, Job
 from kyara_utils.training.stage import quiet
-
-FITS = {"sft": sft.fit, "dpo": dpo.fit}
 
 
 def main(path: Path) -> None:
     """Train the job; process 0 writes what was measured beside it."""
-    job = json.loads(path.read_text(encoding="utf-8"))
-    check_world(int(os.environ.get("WORLD_SIZE", 1)), job["processes"])
+    job = Job.from_json(path.read_text(encoding="utf-8"))
+    check_world(int(os.environ.get("WORLD_SIZE", 1)), job.processes)
     import torch
 
     if choose_precision()[0] == "cuda":
@@ -26,7 +24,7 @@ def main(path: Path) -> None:
     else:  # accelerate numbers the CPU of each process, and torch.load knows no "cpu:0" to restore a checkpoint to
         torch.serialization.register_package(5, lambda storage: None, _on_cpu)
     with quiet():
-        measured = FITS[job["kind"]](job, read_rows(path.parent / ROWS), progress=True)
+        measured = fit(job, read_rows(path.parent / ROWS), progress=True)
     if int(os.environ.get("RANK", 0)) == 0:
         replace_text(path.parent / MEASURED, json.dumps(measured))
 

@@ -25,13 +25,15 @@ from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
 from kyara_utils.models.packages import gemma_gguf  # noqa: E402
 from kyara_utils.models.precision import choose_precision  # noqa: E402
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma  # noqa: E402
-from kyara_utils.training import sft, stage, trainer_run  # noqa: E402
-from kyara_utils.training.data import prepare_conversations  # noqa: E402
+from kyara_utils.training import fit, stage, trainer_run  # noqa: E402
+from kyara_utils.training.data import prepare_conversations, training_row  # noqa: E402
+from kyara_utils.training.settings import SftSettings  # noqa: E402
+from kyara_utils.training.trainer_config import trainer_config  # noqa: E402
 
 CORPUS = Path(__file__).resolve().parents[2] / "kyara_utils" / "data" / "corpus"
 RUNS, ROWS, MAX_LENGTH, PADDED_BATCH, FEW = 5, 40, 384, 8, 12
-SETTINGS = {"learning_rate": 1e-5, "epochs": 1, "warmup_ratio": 0.0, "seed": 0, "max_length": MAX_LENGTH}
-PADDED = {"packing": False, "batch_size": PADDED_BATCH, "gradient_accumulation": 1}
+SETTINGS = {"learning_rate": 1e-5, "epochs": 1, "seed": 0, "max_length": MAX_LENGTH}
+PADDED = {"trainer": {"warmup_steps": 0.0, "packing": False}, "batch_size": PADDED_BATCH, "gradient_accumulation": 1}
 
 
 def conversations(texts: list[str]) -> list[dict]:
@@ -47,12 +49,12 @@ def conversations(texts: list[str]) -> list[dict]:
     return rows
 
 
-def one_epoch(model_dir: Path, rows: list[dict], shape: dict, folder: Path) -> dict[str, float]:
+def one_epoch(model_dir: Path, rows: list[dict], shape: dict, folder: Path, dtype: str) -> dict[str, float]:
     """Wall and CPU seconds of one epoch, and the positions that the model computed."""
     model, tokenizer = loading.load_model(model_dir, device="cpu"), loading.load_tokenizer(model_dir)
     with stage.quiet():
-        parameters = SETTINGS | shape
-        trainer = sft._trainer(model, tokenizer, rows, parameters, folder, 0)
+        arguments = trainer_config(SftSettings(**SETTINGS | shape), folder, dtype)
+        trainer = fit.sft_trainer(model, tokenizer, [training_row(tokenizer, row) for row in rows], arguments)
         slots = sum(batch["input_ids"].numel() for batch in trainer.get_train_dataloader())
         before = resource.getrusage(resource.RUSAGE_SELF)
         started = time.perf_counter()
@@ -66,7 +68,7 @@ def packed_shape(tokens: int) -> dict:
     """Packs one by one, with as many updates an epoch as the padded side makes."""
     updates = -(-ROWS // PADDED_BATCH)
     packs = -(-tokens // MAX_LENGTH)
-    return {"packing": True, "batch_size": 1, "gradient_accumulation": max(1, -(-packs // updates))}
+    return {"trainer": {"warmup_steps": 0.0}, "batch_size": 1, "gradient_accumulation": max(1, -(-packs // updates))}
 
 
 def packing(model_dir: Path, rows: list[dict], folder: Path, dtype: str) -> list[Result]:
@@ -75,7 +77,7 @@ def packing(model_dir: Path, rows: list[dict], folder: Path, dtype: str) -> list
     found: dict[str, list[dict]] = {"packed": [], "padded": []}
     for run in range(RUNS):
         for name, shape in (("padded", PADDED), ("packed", packed_shape(tokens))):
-            found[name].append(one_epoch(model_dir, rows, shape | {"dtype": dtype}, folder))
+            found[name].append(one_epoch(model_dir, rows, shape, folder, dtype))
         print(f"run {run + 1}: " + ", ".join(f"{n} {s[-1]['seconds']:.1f} s" for n, s in found.items()), flush=True)
     packed, padded = found["packed"], found["padded"]
     rates = [[tokens / run["seconds"] for run in side] for side in (packed, padded)]

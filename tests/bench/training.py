@@ -31,11 +31,13 @@ from kyara_utils.models.precision import choose_precision
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.training import dpo, estimate, memory, sft, stage
 from kyara_utils.training.data import prepare_conversations
+from kyara_utils.training.settings import DpoSettings, SftSettings
+from kyara_utils.training.trl_internals import one_device
 
 RUNS = {"cpu": 3, "cuda": 5}
 ROWS = {"cpu": (60, 20), "cuda": (512, 128)}  # conversations and pairs
 LENGTH = {"cpu": 384, "cuda": 2048}
-COMMON = {"learning_rate": 1e-5, "epochs": 1, "gradient_accumulation": 1, "warmup_ratio": 0.0, "seed": 0}
+COMMON = {"learning_rate": 1e-5, "epochs": 1, "gradient_accumulation": 1, "trainer": {"warmup_steps": 0.0}, "seed": 0}
 GEMMA2_2B = {
     "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096, "vocab_size": 262_144,
@@ -87,13 +89,13 @@ def our_sft(model: Path, tokenizer, rows: list[dict], length: int, out: Path, **
     """Ours: packed, with as many updates as TRL's batches of 8 make."""
     packs, updates = -(-sum(row["tokens"] for row in rows) // length), -(-len(rows) // 8)
     shape = {"batch_size": 1, "gradient_accumulation": max(1, -(-packs // updates)), "max_length": length}
-    return sft.train_sft(model, rows, [], out, **COMMON | shape, **method, progress=False)
+    return sft.train_sft(model, rows, [], out, SftSettings(**COMMON | shape, **method), progress=False)
 
 
 def our_dpo(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
     """Ours: the reference computed first."""
-    settings = COMMON | {"beta": 0.1, "batch_size": 2, "max_length": 2 * length}
-    return dpo.train_dpo(model, rows, out, **settings, progress=False)
+    settings = DpoSettings(**COMMON, beta=0.1, batch_size=2, max_length=2 * length)
+    return dpo.train_dpo(model, rows, out, settings, progress=False)
 
 
 def trl_sft(model: Path, tokenizer, rows: list[dict], length: int, out: Path) -> dict:
@@ -124,7 +126,7 @@ def timed(trainer_class, config_class, model: Path, tokenizer, rows: list[dict],
     )  # fmt: skip
     with stage.quiet():
         data = Dataset.from_list(rows)
-        trainer = trainer_class(loading.load_model(model), args=stage.one_device(arguments), train_dataset=data,
+        trainer = trainer_class(loading.load_model(model), args=one_device(arguments), train_dataset=data,
                                 processing_class=tokenizer)  # fmt: skip
         started = time.perf_counter()
         trainer.train()
