@@ -1,4 +1,4 @@
-"""`python -m kyara_utils run|status|calls|doctor`: the command line; errors are one line and exit code 1."""
+"""`python -m kyara_utils run|status|calls|times|doctor`: the command line; errors are one line and exit code 1."""
 
 import argparse
 import os
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
     calls.add_argument("--import", default="", dest="source", metavar="FILE", help="add the calls of such a file")
+    commands.add_parser("times", help="write the published run's times into the notebooks' first tables")
     commands.add_parser("doctor", help="show what this machine has and what is missing, with the fix")
     return top
 
@@ -97,7 +98,16 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(finding.fix and finding.needed for finding in findings) else 0
 
 
-COMMANDS = {"run": _run, "status": _status, "calls": _calls, "doctor": _doctor}
+def _times(options: argparse.Namespace) -> int:
+    from kyara_utils.report.times import write_times
+    from kyara_utils.runs.env import find_root
+
+    changed = write_times(find_root())
+    print(f"times written into {', '.join(changed)}" if changed else "all notebooks say what the published run took")
+    return 0
+
+
+COMMANDS = {"run": _run, "status": _status, "calls": _calls, "times": _times, "doctor": _doctor}
 
 if __name__ == "__main__":
     sys.exit(main())

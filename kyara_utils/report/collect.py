@@ -1,11 +1,15 @@
 """Small tables behind the figures, from the run's large ones: what `figures/data` holds."""
 
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
+from kyara_utils.report.style import save_figure
+from kyara_utils.runs import Run, iter_rows, read_csv, write_csv
 
 Row = dict[str, Any]
 
@@ -34,18 +38,64 @@ FIGURES: dict[str, tuple[Callable, str]] = {
 }
 
 
-def language_rows(rows: list[Row]) -> list[Row]:
+# Table → the step that writes it as it is shown.
+WRITTEN = {
+    "retrieval": "01_corpus_indexing",
+    "funnel": "04_filtering",
+    "similarity": "04_filtering",
+    "sft_curve": "05_sft",
+    "held_out": "05_sft",
+    "judge": "06_dpo_pair_judging",
+    "dpo_curve": "07_dpo",
+    "rounds": "07_dpo",
+    "generation": "07_dpo",
+} | dict.fromkeys(
+    ("scores", "pairwise", "open_categories", "differences", "card", "claims", "sums", "contamination"), "08_eval"
+)
+LENGTHS = 20_000  # rows whose messages are counted in tokens, evenly spaced over the table
+
+
+def copy_tables(run: Run, data: Path) -> None:
+    """Copy the tables that the steps themselves wrote."""
+    for name, step in WRITTEN.items():
+        shutil.copyfile(run.input(step, name), data / f"{name}.csv")
+
+
+def count_tables(run: Run, data: Path, count_tokens: Callable[[str], int]) -> None:
+    """Count languages, rounds, lengths and tags of step 04's sets, and every step's cost; rows are read in batches."""
+    base, refined = (run.input("04_filtering", name) for name in ("base", "refined"))
+    total = run.manifest_of("04_filtering")["outputs"]["base"]["rows"]
+    some = islice(iter_rows(base, ["source", "messages"]), 0, None, max(1, total // LENGTHS))
+    write_csv(data / "language_distribution.csv", language_rows(iter_rows(base, ["lang"])))
+    write_csv(data / "conversation_rounds.csv", round_rows(iter_rows(base, ["messages"])))
+    write_csv(data / "token_lengths.csv", length_rows(some, count_tokens))
+    write_csv(data / "tag_coverage.csv", tag_rows(iter_rows(base, ["tags"]), iter_rows(refined, ["tags"])))
+    write_csv(data / "steps.csv", step_rows([run.manifest_of(need) for need in run.step.needs]))
+
+
+def draw_figures(run: Run, data: Path, figures: Path) -> None:
+    """Draw every figure of `FIGURES` from its table, with the limits that the run was given."""
+    options = {
+        "token_lengths": {"max_length": run.params_of("05_sft")["max_length"]},
+        "similarity": {"threshold": run.params_of("04_filtering")["semantic_threshold"]},
+        "open_categories": {"low": 0.0, "high": 1.0},
+    }
+    for name, (draw, table) in FIGURES.items():
+        save_figure(draw(read_csv(data / f"{table}.csv"), **options.get(name, {})), figures, name)
+
+
+def language_rows(rows: Iterable[Row]) -> list[Row]:
     """Rows per language."""
     return [{"lang": lang, "rows": count} for lang, count in Counter(row["lang"] for row in rows).most_common()]
 
 
-def round_rows(rows: list[Row]) -> list[Row]:
+def round_rows(rows: Iterable[Row]) -> list[Row]:
     """Rows per number of rounds (user turns)."""
     counts = Counter(sum(message["role"] == "user" for message in row["messages"]) for row in rows)
     return [{"rounds": rounds, "rows": count} for rounds, count in sorted(counts.items())]
 
 
-def length_rows(rows: list[Row], count_tokens: Callable[[str], int]) -> list[Row]:
+def length_rows(rows: Iterable[Row], count_tokens: Callable[[str], int]) -> list[Row]:
     """Tokens of every message, by source and part (prompt or response)."""
     return [
         {
@@ -58,7 +108,7 @@ def length_rows(rows: list[Row], count_tokens: Callable[[str], int]) -> list[Row
     ]
 
 
-def tag_rows(base: list[Row], refined: list[Row]) -> list[Row]:
+def tag_rows(base: Iterable[Row], refined: Iterable[Row]) -> list[Row]:
     """Rows per tag in the base and in the refined set, most frequent first."""
     kept = Counter(tag for row in refined for tag in row["tags"])
     counts = Counter(tag for row in base for tag in row["tags"])
@@ -66,8 +116,11 @@ def tag_rows(base: list[Row], refined: list[Row]) -> list[Row]:
 
 
 def step_rows(manifests: list[Row]) -> list[Row]:
-    """Seconds and peak memory of every step."""
-    return [{"step": m["step"], "seconds": m["seconds"], "peak_gb": m["peak_memory_gb"]} for m in manifests]
+    """Seconds, peak memory and CPU cores of every step."""
+    return [
+        {"step": m["step"], "seconds": m["seconds"], "peak_gb": m["peak_memory_gb"], "cores": m["hardware"]["cores"]}
+        for m in manifests
+    ]
 
 
 def captions(folder: Path) -> list[tuple[Path, str]]:

@@ -157,18 +157,5 @@ class Run:
         return content
 
 
-def finished(recipe: str) -> dict[str, dict[str, Any]]:
-    """Manifests of a recipe's finished steps by name, each with its `folder`; an error when there are none."""
-    root = find_root()
-    found = {}
-    for name in steps.load_steps(root):
-        folder = steps.step_dir(root, recipe, name)
-        if done := manifest.read(folder):
-            found[name] = done | {"folder": folder}
-    if not found:
-        raise KyaraError(f"recipe {recipe} has no finished step; run: python -m kyara_utils run {recipe}")
-    return found
-
-
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
