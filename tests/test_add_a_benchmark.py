@@ -49,7 +49,7 @@ def test_it_has_a_panel_in_the_figure(tmp_path, notebook, capitals):  # noqa: F8
 
     notebook()
     figure = plots_eval.benchmark_scores(read_csv(tmp_path / "scores.csv"))
-    assert any("capitals" in axes.get_title() for axes in figure.axes)
+    assert any("capitals" in axes.get_title("left") for axes in figure.axes)
     plt.close(figure)
 
 

@@ -68,7 +68,9 @@ def notebook(tmp_path, monkeypatch):
     told = [stages.Stage(SimpleNamespace(name=name), tmp_path) for name in MODELS]
     monkeypatch.setattr(stages, "stages", lambda run: told)
     leaked = items.load_items("maths")[0]["question"]
-    monkeypatch.setattr(stages, "texts_of", lambda run: iter([leaked, "What is the capital of the country Peru?"]))
+    monkeypatch.setattr(
+        stages, "texts_of", lambda run: iter([leaked, "What is the name of the capital of the country Peru?"])
+    )
     monkeypatch.setattr(
         kyara_utils.llm, "connect", lambda model, *_: Scripted(getattr(model, "name", model), known(_name(model)))
     )
