@@ -9,10 +9,11 @@ import re
 
 import pytest
 
-from kyara_utils.knowledge.readers import documents, folder, rows
+from kyara_utils.knowledge.readers import documents, pages, rows, texts
 from kyara_utils.knowledge.readers.encodings import decode, detect
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.knowledge.readers.hub import parse_source
+from kyara_utils.knowledge.readers.markdown import read_markdown
 from kyara_utils.knowledge.readers.mediawiki import strip_markup
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.text.normalise import count_scripts, language, script_of, search_text, to_reading
@@ -77,6 +78,7 @@ def test_unreadable_files_give_a_reject_row_each(tmp_path):
     )
     items = list(read_corpus(tmp_path))
     rejects = [(json.loads(r["row"])["path"], r["rule"]) for r in items if isinstance(r, dict)]
+    assert rejects.pop(0) == (".hidden.txt", "hidden") and rejects.pop() == ("picture.png", "file_type")
     assert rejects[:4] == [
         ("a_empty.txt", "empty"),
         ("b_binary.txt", "binary"),
@@ -193,6 +195,7 @@ def test_damaged_files_give_a_reject_row_and_keep_what_came_before(tmp_path):
         "b.parquet": "damaged",
         "c.txt.gz": "damaged",
         "d.xml.bz2": "extraction_failed",
+        "e.csv#1": "extraction_failed",
     }
     assert sum(isinstance(i, Document) and i.path.startswith("a.jsonl.gz#") for i in items) > 500
 
@@ -200,7 +203,7 @@ def test_damaged_files_give_a_reject_row_and_keep_what_came_before(tmp_path):
 def test_a_single_line_of_megabytes_is_read_in_parts(tmp_path, monkeypatch):
     """A line longer than memory must become documents of bounded size, without losing a character."""
     monkeypatch.setattr(documents, "PART", 5000)
-    monkeypatch.setattr(folder, "PART", 5000)
+    monkeypatch.setattr(texts, "PART", 5000)
     monkeypatch.setattr(rows, "LONGEST_ROW", 20_000)
     line = "".join(f"第{n}句，{HANT}" for n in range(500))
     write(tmp_path, {"a.txt": line, "b.jsonl": json.dumps({"text": line}) + f'\n{{"text": "{HANT}"}}\n'})
@@ -216,7 +219,7 @@ def test_a_single_line_of_megabytes_is_read_in_parts(tmp_path, monkeypatch):
     assert "".join(d.text for d in items if isinstance(d, Document) and d.path.startswith("c.")) == line[:12_000]
     write(tmp_path / "gap", {"a.txt": HANT + " " * 20_000 + HANS})
     assert [d.text for d in read_corpus(tmp_path / "gap")] == [HANT, HANS]
-    assert folder.split_title("# " + line) == ("", "# " + line)
+    assert read_markdown("# " + line)[0] == ""
 
 
 def test_a_page_that_breaks_the_extractor_is_one_reject_row(tmp_path, monkeypatch):
@@ -229,7 +232,7 @@ def test_a_page_that_breaks_the_extractor_is_one_reject_row(tmp_path, monkeypatc
     def fails(markup):
         raise RecursionError(markup[:9])
 
-    monkeypatch.setattr(folder, "html_to_text", fails)
+    monkeypatch.setattr(pages, "html_to_text", fails)
     write(tmp_path, {"d.txt": HANT})
     rules = [i["rule"] for i in read_corpus(tmp_path) if isinstance(i, dict)]
     assert rules == ["extraction_failed", "extraction_failed", "binary"]

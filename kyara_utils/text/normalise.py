@@ -61,6 +61,11 @@ def to_reading(text: str, convert: str) -> str:
     return converter(convert).convert(text)
 
 
+def title_to_reading(title: str, text: str, convert: str) -> str:
+    """Convert a title, which is too short to tell its script, as its text is written."""
+    return title if convert.startswith("s2") and script_of(text) in ("zh-Hant", "en") else to_reading(title, convert)
+
+
 @lru_cache(maxsize=1)
 def script_characters() -> tuple[frozenset[str], frozenset[str]]:
     """Return (Simplified-only, Traditional-only) characters, about 2,500 and 3,500 of them."""

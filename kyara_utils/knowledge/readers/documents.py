@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kyara_utils.runs.tables import content_id, reject
-from kyara_utils.text.normalise import to_reading
+from kyara_utils.text.normalise import title_to_reading, to_reading
 
 STEP = "01_corpus_indexing"
 MIN_CHARACTERS = 40
@@ -45,14 +45,20 @@ def skip_row(name: str, why: SkipDocument) -> dict[str, Any]:
     return reject(STEP, rule, {"id": document_id(name), "path": name}, detail)
 
 
+def dropped_row(name: str, rule: str, parts: list[str]) -> dict[str, Any]:
+    """The row of the parts of a document that are no text of it (footnotes, images …), which are kept in it."""
+    row = {"id": document_id(name, rule, *parts), "path": name, "dropped": parts}
+    return reject(STEP, rule, row, f"{len(parts)} taken off, the document stays")
+
+
 def documents(title: str, text: str, name: str, options: ReaderOptions) -> Iterator[Document]:
-    """Yield the document, or its parts `name#part2` … where it is longer than `PART`. Raises `Refused`."""
+    """Yield the document, or its parts `name#part2` … where it is longer than `PART`. Raises `SkipDocument`."""
     text = text.strip()
     if len(text) < MIN_CHARACTERS:
         raise SkipDocument("too_short", f"{len(text)} characters, at least {MIN_CHARACTERS} are needed")
     if not (_encodable(title) and _encodable(text)):
         raise SkipDocument("encoding", "the text holds bytes that are not in the encoding of the file")
-    title = to_reading(title.strip(), options.convert)
+    title = title_to_reading(title.strip(), text, options.convert)
     for number, part in enumerate(_parts(text), 1):
         part = to_reading(part, options.convert)
         path = name if number == 1 else f"{name}#part{number}"

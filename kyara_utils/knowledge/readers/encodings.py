@@ -1,4 +1,4 @@
-"""Open text files of whatever age: gzip or bzip2, and UTF-8, UTF-16, Big5/CP950 or GB18030 by evidence.
+"""Open text files of whatever age: gzip or bzip2, and UTF-8, UTF-16, Big5/CP950, GB18030 or a neighbour by evidence.
 
 Big5 and GB18030 accept each other's bytes and give nonsense without an error. Wrongly decoded text shows itself by
 rare characters: of the characters of real Chinese text 95 % and more are among the frequent ones of either
@@ -21,9 +21,16 @@ BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-1
 LEGACY = ("cp950", "gb18030", "utf-16-le", "utf-16-be")
 HEAD = 1 << 20  # bytes by which an encoding is judged
 SAMPLE = 1 << 16  # of them, from the first byte that is not ASCII
+KOREAN, JAPANESE = "euc_kr", ("euc_jp", "cp932")
+HANGUL, KANA = re.compile(r"[가-힣]"), re.compile(r"[ぁ-ゖァ-ヺ]")
+HANGUL_SHARE = 0.9  # of the letters beyond ASCII: GB 2312 read as Korean gives two thirds
+KANA_SHARE = 0.25  # the same of Japanese prose, of which it is half
+BAD_SHARE = 0.01  # broken characters among the wide ones of a UTF-8 text that a few bytes have been damaged in
+FEWEST_WIDE = 10
 FREQUENT_SHARE = 0.75  # frequent characters among the non-ASCII ones: less is no text in that encoding
 DAMAGED = (EOFError, OSError, zlib.error)
 HIGH = re.compile(rb"[\x80-\xff]")
+WIDE = re.compile(r"[\u2e80-\ufffc]")
 CONTROL = re.compile(r"[\0-\x08\x0b\x0e-\x1f]")
 
 
@@ -35,7 +42,7 @@ def open_bytes(path: Path) -> BinaryIO:
 def open_text(path: Path) -> TextIO:
     """Open a text file in its own encoding; bytes that do not fit it become lone surrogates (PEP 383).
 
-    Raises `Refused` ("empty", "binary" or "encoding") and whatever of `DAMAGED` reading it raises.
+    Raises `SkipDocument` ("empty", "binary" or "encoding") and whatever of `DAMAGED` reading it raises.
     """
     with open_bytes(path) as file:
         head = _head(file)
@@ -57,7 +64,7 @@ def _head(file: BinaryIO) -> bytes:
 
 
 def decode(data: bytes) -> str:
-    """Decode a whole text, with line ends as `\\n`. Raises `Refused` ("empty", "binary" or "encoding")."""
+    """Decode a whole text, with line ends as `\\n`. Raises `SkipDocument` ("empty", "binary" or "encoding")."""
     encoding = detect(data)
     try:
         text = data.decode(encoding)
@@ -68,28 +75,46 @@ def decode(data: bytes) -> str:
 
 
 def check_text(sample: str) -> None:
-    """Raise `Refused` where control characters show that a file is no text."""
+    """Raise `SkipDocument` where control characters show that a file is no text."""
     controls = len(CONTROL.findall(sample))
     if controls > len(sample) // 100:
         raise SkipDocument("binary", f"{controls} control characters in the first {len(sample)}")
 
 
 def detect(data: bytes) -> str:
-    """Name the encoding of `data`, which may be cut off anywhere. Raises `Refused`."""
+    """Name the encoding of `data`, which may be cut off anywhere. Raises `SkipDocument`."""
     if not data.strip():
         raise SkipDocument("empty", "")
     for mark, encoding in BOMS.items():
         if data.startswith(mark):
             return encoding
-    if data.count(0) <= len(data) // 20 and _decoded(data, "utf-8") is not None:
+    if data.count(0) <= len(data) // 20 and (_decoded(data, "utf-8") is not None or _nearly_utf8(data)):
         return "utf-8"
     high = HIGH.search(data)
     start = high.start() & ~1 if high and not data.count(0, 0, high.start()) else 0
     sample = data[start : start + SAMPLE]
+    if neighbour := _neighbour(sample):
+        return neighbour
     share, encoding = max((_frequent_share(sample, name), name) for name in LEGACY)
     if share < FREQUENT_SHARE:
         raise SkipDocument("binary" if 0 in data[:SAMPLE] else "encoding", f"none of utf-8, {', '.join(LEGACY)}")
     return encoding
+
+
+def _nearly_utf8(data: bytes) -> bool:
+    """A few damaged bytes must cost their own rows, not turn the whole file into nonsense of another encoding."""
+    text = data[:HEAD].decode("utf-8", "replace")
+    return text.count("\ufffd") <= BAD_SHARE * len(WIDE.findall(text))
+
+
+def _neighbour(sample: bytes) -> str:
+    """Korean or Japanese, whose bytes GB18030 reads as frequent Chinese characters in an order that means nothing."""
+    for encoding, letter, least in ((KOREAN, HANGUL, HANGUL_SHARE), *((name, KANA, KANA_SHARE) for name in JAPANESE)):
+        text = _decoded(sample, encoding) or ""
+        wide = sum(character.isalpha() and character > "\x7f" for character in text)
+        if wide >= FEWEST_WIDE and len(letter.findall(text)) >= least * wide:
+            return encoding
+    return ""
 
 
 def _decoded(data: bytes, encoding: str) -> str | None:

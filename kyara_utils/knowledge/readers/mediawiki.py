@@ -25,10 +25,10 @@ REDIRECT = re.compile(r"#(?:redirect|重定向|重新導向)", re.I)
 LONGEST_PAGE = 8_000_000  # characters of markup
 
 
-def read_mediawiki(path: Path, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
+def read_mediawiki(path: Path, stem: str, name: str, options: ReaderOptions) -> Iterator[Document | dict[str, Any]]:
     """Yield the articles of a dump, and a reject row for each redirect (rule `redirect`) and other page (`namespace`).
 
-    Raises `Refused` where the XML breaks off or holds no pages; what came before stays.
+    Raises `SkipDocument` where the XML breaks off or holds no pages; what came before stays.
     """
     from lxml import etree
 
@@ -63,7 +63,7 @@ def _page(page: Any, name: str, options: ReaderOptions) -> Iterator[Document | d
 
 
 def strip_markup(markup: str) -> str:
-    """Return the text of a page, headings as Markdown lines. Raises `Refused` on markup beyond parsing."""
+    """Return the text of a page, headings as Markdown lines. Raises `SkipDocument` on markup beyond parsing."""
     import mwparserfromhell
     from mwparserfromhell.nodes import Heading, Tag, Wikilink
 

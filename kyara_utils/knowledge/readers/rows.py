@@ -1,6 +1,5 @@
-"""Rows of .jsonl, .csv and .parquet files as documents, one row in memory at a time."""
+"""Rows of JSON Lines and Parquet files as documents, one row in memory at a time."""
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ def read_jsonl(path: Path, stem: str, name: str, options: ReaderOptions) -> Item
     with open_text(path) as file:
         for number, line in _lines(file):
             try:
-                row = _parsed(line)
+                row = parsed(line)
             except SkipDocument as why:
                 yield skip_row(f"{name}#{number}", why)
                 continue
@@ -38,7 +37,8 @@ def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _parsed(line: str) -> Any:
+def parsed(line: str) -> Any:
+    """Parse one JSON value. Raises `SkipDocument` on anything else."""
     if len(line) == LONGEST_ROW:
         raise SkipDocument("too_large", f"the line is longer than {LONGEST_ROW} characters")
     try:
@@ -50,44 +50,65 @@ def _parsed(line: str) -> Any:
         raise SkipDocument("extraction_failed", f"not JSON: {getattr(error, 'msg', error)}") from error
 
 
-def read_csv(path: Path, stem: str, name: str, options: ReaderOptions) -> Items:
-    """Yield the documents of a comma-separated file with a head row."""
-    csv.field_size_limit(LONGEST_ROW)
-    with open_text(path) as file:
-        rows = csv.DictReader(file)
-        _check_field(rows.fieldnames or [], options)
-        number = 0
-        while True:
-            number += 1
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise SkipDocument("extraction_failed", f"row {number} and what follows is not CSV: {error}") from error
-            yield from row_documents(row, f"{stem} {number}", f"{name}#{number}", options)
-
-
 def read_parquet(path: Path, stem: str, name: str, options: ReaderOptions) -> Items:
-    """Yield the documents of a Parquet file, reading no column but text and title."""
+    """Yield the documents of a Parquet file, reading no column but text and title.
+
+    A value that cannot be read costs its row, a damaged page the rest of its row group.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
             known = file.schema_arrow.names
-            _check_field(known, options)
+            check_field(known, options)
             columns = [column for column in dict.fromkeys((options.text_field, "title")) if column in known]
-            number = 0
-            for batch in file.iter_batches(BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield from row_documents(row, f"{stem} {number}", f"{name}#{number}", options)
+            first = 1
+            for group in range(file.num_row_groups):
+                yield from _row_group(file, group, columns, first, stem, name, options)
+                first += file.metadata.row_group(group).num_rows
     except pa.ArrowException as error:
         raise SkipDocument("damaged", f"not a Parquet file: {str(error).splitlines()[0]}") from error
 
 
-def _check_field(known: Any, options: ReaderOptions) -> None:
+def _row_group(file: Any, group: int, columns: list[str], first: int, stem: str, name: str, options: Any) -> Items:
+    import pyarrow as pa
+
+    number = first
+    try:
+        for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns):
+            values = [_readable(batch.column(column)) for column in columns]
+            for at in range(batch.num_rows):
+                label, number = f"{name}#{number}", number + 1
+                try:
+                    row = {column: _value(array[at]) for column, array in zip(columns, values, strict=True)}
+                except (ValueError, OverflowError, pa.ArrowException) as error:
+                    yield skip_row(label, SkipDocument("encoding", f"a value that cannot be read: {error}"))
+                    continue
+                yield from row_documents(row, f"{stem} {number - 1}", label, options)
+    except (pa.ArrowException, OSError) as error:
+        lost = first + file.metadata.row_group(group).num_rows - number
+        why = SkipDocument("damaged", f"{lost} rows of row group {group} cannot be read: {str(error).splitlines()[0]}")
+        yield skip_row(f"{name}#{number}", why)
+
+
+def _readable(array: Any) -> Any:
+    """Strings as bytes, so that one that is no UTF-8 is found when its own row is read."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    return array.cast(kinds[array.type]) if array.type in kinds else array
+
+
+def _value(scalar: Any) -> Any:
+    value = scalar.as_py()
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def check_field(known: Any, options: ReaderOptions) -> None:
+    """Raise `SkipDocument` where a table has no column for the text."""
     if options.text_field not in known:
         found = ", ".join(str(field)[:40] for field in known[:12])
         raise SkipDocument("extraction_failed", f'no column "{options.text_field}" among {found or "none"}')

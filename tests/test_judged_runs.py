@@ -1,0 +1,124 @@
+"""Rated benchmarks from published files to the card's cells: own files of the published form, a scripted judge."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from kyara_utils.evaluation.card import OURS, card_tables
+from kyara_utils.evaluation.judged import judged_runs
+from kyara_utils.evaluation.published import REGISTRY
+from kyara_utils.llm import Response
+
+PROMPTS = {
+    "single-v1": "Q:{question} A:{answer}",
+    "single-v1-multi-turn": "Q:{question_1}|{question_2} A:{answer_1}|{answer_2}",
+    "single-math-v1": "Q:{question} R:{ref_answer_1} A:{answer}",
+    "single-math-v1-multi-turn": "Q:{question_1} R:{ref_answer_1}|{ref_answer_2} A:{answer_1}|{answer_2}",
+}
+FOLDS = "基本任务 中文理解 综合问答 文本写作 逻辑推理 数学计算 角色扮演 专业能力".split()
+SOURCE = 'def prompt_construct():\n    base_prompt = "{category} {dimensions} {question} {reference} A:{answer}"\n'
+
+
+def lines(rows):
+    """JSON Lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder with own MT-Bench and AlignBench files at the published places, their pins lifted."""
+    monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
+    judge = lines({"name": name, "system_prompt": "s", "prompt_template": text} for name, text in PROMPTS.items())
+    questions = [{"question_id": i, "category": "writing", "turns": [f"one {i}", f"two {i}"]} for i in range(4)]
+    align = [
+        {"question_id": i, "category": fold, "subcategory": "s", "question": f"发动机{i}", "reference": "参考"}
+        for i, fold in enumerate(FOLDS * 2)
+    ]
+    files = {
+        "mt_bench_prompts": judge, "mt_bench_questions": lines(questions),
+        "mt_bench_references": lines([{"question_id": 0, "choices": [{"turns": ["r1", "r2"]}]}]),
+        "alignbench_questions": lines(align), "alignbench_judge": SOURCE,
+        "alignbench_definitions": json.dumps({"d": "x"}), "alignbench_dimensions": json.dumps({"t": ["d"]}),
+        "alignbench_types": json.dumps({"s": "t"}), "alignbench_temperatures": json.dumps({}),
+    }  # fmt: skip
+    for name, text in files.items():
+        monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], sha256="", size=0))
+        path = tmp_path / REGISTRY[name].place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+class Scripted:
+    """A client that answers from a function of the last message."""
+
+    model = SimpleNamespace(dialect="chat", name="scripted")
+
+    def __init__(self, say):
+        self.say, self.seen = say, []
+
+    def ask(self, requests, label=""):
+        self.seen += [request.messages[-1]["content"] for request in requests]
+        return [Response("call", self.say(request.messages[-1]["content"])) for request in requests]
+
+
+def rate(text):
+    """Rate `good` answers 9 and others 5, in the form that each benchmark asks for; one MT-Bench turn is unreadable."""
+    points = 9 if "good" in text else 5
+    if "one 3|" in text:
+        return "no rating"
+    return f"[[{points}]]" if text.startswith("Q:") else f"{{'d': {points}, '综合得分': {points}}}"
+
+
+@pytest.fixture
+def rated(folder):
+    """(data, ratings) of a good and a poor model."""
+    data = judged_runs.load_judged(folder.name, folder.parent)
+    good, poor = Scripted(lambda text: f"good: {text}"), Scripted(lambda text: f"poor: {text}")
+    said = {model: judged_runs.answer(client, data, 64) for model, client in (("dpo", good), ("base", poor))}
+    return data, judged_runs.grade(Scripted(rate), data, said)
+
+
+def test_what_is_there_is_loaded_and_the_rest_has_a_reason(folder):
+    """MT-Bench-TW's files are absent: it must not be judged with MT-Bench's, nor left out in silence."""
+    data = judged_runs.load_judged(folder.name, folder.parent, limit=3)
+    assert {name: len(rows) for name, rows in data.questions.items()} == {
+        "mt_bench": 3, "alignbench_cht": 3, "alignbench_chs": 3,
+    }  # fmt: skip
+    assert data.reasons["mt_bench_tw"].startswith("not run: no mtkresearch+TCEval/")
+    assert {"alpaca_eval", "arena_hard"} <= set(data.reasons)
+    assert str(folder) not in str(data.reasons)
+
+
+def test_the_traditional_run_asks_in_traditional_characters(folder):
+    """A CHT row judged on Simplified questions is the CHS row under another name."""
+    data, client = judged_runs.load_judged(folder.name, folder.parent), Scripted(lambda text: "x")
+    judged_runs.answer(client, data, 64)
+    assert {"發動機0", "发动机0"} <= set(client.seen) and len(client.seen) == 4 * 2 + 16 + 16
+
+
+def test_ratings_fill_the_cards_lines(rated):
+    """A rating shown as percent, or an unread verdict averaged in as -1, would be a wrong line that looks right."""
+    data, rows = rated
+    scores = judged_runs.summarise_ratings(rows, "scripted")
+    differences = judged_runs.rating_differences(rows, [("dpo", "base")])
+    found = card_tables(scores, differences, reasons=data.reasons)
+    bench = next(row for row in found if row["score"] == "MT-Bench")
+    assert bench[OURS] == "9.00 [9.00, 9.00]" and bench["n"] == "4 of 80" and bench["unscored %"] == "25.0"
+    assert bench["judge"] == "scripted; not the card's"
+    assert bench["paired difference"] == "+4.00 [+4.00, +4.00] to base, n 3"
+    overall = [row for row in found if row["score"] == "AlignBench: Overall"]
+    assert [row[OURS] for row in overall] == ["9.00 [9.00, 9.00]"] * 2 and overall[0]["n"] == "16 of 683"
+    assert next(row for row in found if row["score"] == "MT-Bench-TW")[OURS].startswith("not run: ")
+
+
+def test_nothing_is_fetched_without_being_asked(tmp_path, monkeypatch):
+    """A run without data must not reach for the network."""
+    monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
+    monkeypatch.setenv("KYARA_CACHE", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked the network"))
+    data = judged_runs.load_judged("", tmp_path)
+    assert not data.questions and len(data.reasons) == 6
+    assert judged_runs.grade(Scripted(rate), data, {"dpo": {}}) == []
