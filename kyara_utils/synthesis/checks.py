@@ -14,7 +14,7 @@ from kyara_utils.synthesis.overlap import by_length, copied_share, overlap, shar
 from kyara_utils.text.normalise import script_of
 from kyara_utils.text.script_leaks import mainland_term, simplified_only
 
-SUPPORT = (0.5, 0.25)  # least share of terms that the sources must contain: of a short text, of a long one
+SUPPORT = (0.3, 0.25)  # least share of terms that the sources must contain: of a short text, of a long one
 BRIEF, LONG = 80, 400  # characters of a short and of a long text
 COPIED_RUN = 60  # longest run of characters that an answer may share with its document (four times that in English)
 COPIED_SHARE = 0.8  # share of an answer that may stand in its document word for word
@@ -68,6 +68,7 @@ _ASKING = re.compile(
     re.I,
 )
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
+_WORDLESS = re.compile(r"\$\$?[^$\n]*\$\$?|\\\[.*?\\\]|\\\(.*?\\\)|[#*`|_>\d.,%-]+", re.S)
 _ENDED = re.compile(r"[。！？!?.…⋯」』）)\]】》〉”\"’'|}`$%％;；~～→℃°🙂-🫿🌀-🗿]\**\s*\Z")
 _ITEM = re.compile(r"\s*(?:[-*•・+]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]{1,2}[、)）]|[（(]\d{1,2}[)）]|\|)\s*\S")
 _AMOUNT = re.compile(r"\d\s*(?:[a-zA-Zµμ/²³]{1,8}|[\u4e00-\u9fff]{1,3})?\**\s*\Z")
@@ -158,21 +159,31 @@ def leaked_prompt(text: str, examples: Iterable[str] = (), sources: Sequence[str
     return next((run for run in runs if run and run not in known), "")
 
 
-def support_limit(text: str) -> float:
+def supported_share(text: str, sources: Iterable[str]) -> float:
+    """Share of a text's terms that its sources contain; markup, formulas, code and numbers are not counted."""
+    words = _WORDLESS.sub(" ", _FENCE.sub(" ", text))
+    return overlap(words if re.search(r"\w{2}", words) else text, "\n".join(sources))
+
+
+def support_limit(text: str, support: tuple[float, float] = SUPPORT) -> float:
     """Least share of a text's terms that its sources must contain: a long answer explains in words of its own."""
-    return by_length(len(text), (BRIEF, LONG), SUPPORT)
+    return by_length(len(text), (BRIEF, LONG), support)
 
 
-def unsupported(text: str, sources: Iterable[str]) -> str:
-    """Fewer of the terms than `support_limit` stand in the sources: the answer is not from the documents."""
-    words = re.sub(r"[#*`|_>-]+", " ", text)
-    share = overlap(words, "\n".join(sources))
-    return "" if share >= support_limit(words) else f"{share:.2f} of the terms are in the sources"
+def unsupported(text: str, sources: Iterable[str], support: tuple[float, float] = SUPPORT) -> str:
+    """Fewer of the terms than `support_limit` stand in the sources: the answer is not from the documents.
+
+    Measured on tests/fixtures/strong_answers.yaml: answers from their document hold 0.35 or more, answers about
+    another subject 0.2 or less. What is half right passes; `faithfulness` judges statement by statement.
+    """
+    share = supported_share(text, sources)
+    return "" if share >= support_limit(text, support) else f"{share:.2f} of the terms are in the sources"
 
 
 def echo(text: str, question: str) -> str:
     """The answer says nothing that the question has not said."""
-    return "repeats the question" if overlap(text, question) >= 0.9 else ""
+    limit = 0.8 if len(text) <= 2 * len(question) else 0.9
+    return "repeats the question" if overlap(text, question) >= limit else ""
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
@@ -208,11 +219,18 @@ ANSWER_RULES = (
 
 
 def answer_rule(
-    text: str, question: str, document: str, sources: list[str], language: str, examples: Iterable[str] = ()
+    text: str,
+    question: str,
+    document: str,
+    sources: list[str],
+    language: str,
+    examples: Iterable[str] = (),
+    support: tuple[float, float] = SUPPORT,
 ) -> tuple[str, str]:
     """First of `ANSWER_RULES` that an answer breaks, with the finding; ("", "") when it passes all of them.
 
-    document: what must not be copied; sources: all that the model was shown (the document, digests).
+    document: what must not be copied; sources: all that the model was shown (the document, digests); support: least
+    shares of terms that a short and a long answer must take from them.
     """
     found = _first(_basic(text, language, examples, [*sources, question], short=False))
     if found[0]:
@@ -222,7 +240,7 @@ def answer_rule(
             ("truncated", truncated(text)),
             ("echo", echo(text, question)),
             ("copying", copying(text, document, language)),
-            ("unsupported", unsupported(text, sources)),
+            ("unsupported", unsupported(text, [*sources, question], support)),
             ("foreign_number", foreign_number(text, [*sources, question])),
         )
     )

@@ -176,7 +176,9 @@ def _check(client: Client, draft: Row, language: str) -> tuple[str, str]:
     if not rule:
         text, sources = CITATION.sub("", draft["answer"]), [passage(item) for item in draft["context"]]
         examples = examples_shown(client, "cited", language)
-        rule, detail = checks.answer_rule(text, draft["question"], draft["chunk"]["text"], sources, language, examples)
+        rule, detail = checks.answer_rule(
+            text, draft["question"], draft["chunk"]["text"], sources, language, examples, style_of(client).support
+        )
     draft["checks"] = [] if rule else ["citations_exist", "citations_supported", "source_cited", *checks.ANSWER_RULES]
     return rule, detail
 

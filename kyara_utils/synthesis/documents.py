@@ -64,7 +64,7 @@ def _request_rule(client: Client, chunk: Row, response: Response, language: str)
     rule, detail = checks.request_rule(text, language, examples, [passage(chunk)])
     if rule:
         return rule, detail
-    found = off_topic(text, passage(chunk))
+    found = off_topic(text, passage(chunk), style_of(client))
     return ("off_topic", found) if found else ("", "")
 
 

@@ -87,7 +87,7 @@ def _answer_rule(client: Client, draft: Row, question: str, response: Response, 
         return rule, response.error
     rule, detail = checks.answer_rule(
         response.text, question, draft["chunk"]["text"], sources_of(draft), language,
-        examples_shown(client, "followup_answer", language),
+        examples_shown(client, "followup_answer", language), style_of(client).support,
     )  # fmt: skip
     if rule:
         return rule, detail

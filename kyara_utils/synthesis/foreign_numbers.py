@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kyara_utils.synthesis.drafts import sentences
 
+SCALES = (1e3, 1e-3, 1e4, 1e-4, 1e6, 1e-6, 1e8, 1e-8)  # 公里 for 公尺, a table whose heading says 萬
 MOST = 60  # numbers of the sources from which sums and differences are formed, largest texts aside
 _UNITS = {"百": 1e2, "千": 1e3, "萬": 1e4, "万": 1e4, "百萬": 1e6, "千萬": 1e7, "億": 1e8, "亿": 1e8, "兆": 1e12}
 _ENGLISH = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
@@ -35,6 +36,13 @@ _WORDY = re.compile(
     r"|with|between|after|before|until|since|total|reached|reaches|measures?)\s+\d",
     re.I,
 )
+_PROGRAM = re.compile(r"```(?!json).*?(?:```|\Z)|`[^`\n]*`", re.S)
+_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|O\([^)\n]{1,20}\)", re.S)
+_EQUATION = re.compile(
+    r"\d[^=≈\n]{0,40}(?:[×*+÷/^−-]|\\times|\\frac|\\div)[^\n]{0,60}(?:=|≈|\\approx)\s*$|\\frac[^\n]*(?:=|≈"
+    r"|\\approx)\s*$"
+)
+_SHARES = re.compile(r"共|合計|總|倍|[×xX*]|each|total|altogether|times")
 _COUNT = re.compile(
     r"\s*(?:個|種|點|項|類|大|方面|步|階段|部分|層|面向|要素|因素|句|段|條|位|次|組|欄|列|(?:main |key "
     r"|major )?(?:\w+ )?(?:ways|reasons|steps|points|kinds|types|parts|factors|stages|things|aspects))"
@@ -75,10 +83,15 @@ def numbers_of(text: str) -> list[Number]:
 
 def plain(text: str) -> str:
     """Return the text in half width, with list numbers, ordinals, names with figures and links blanked out."""
-    text = unicodedata.normalize("NFKC", text)
+    text = _FORMULA.sub(_without_small, _PROGRAM.sub(" ", unicodedata.normalize("NFKC", text)))
     for pattern in (_MARKER, _ORDINAL):
         text = pattern.sub(lambda found: " " * len(found.group()), text)
     return _NAME.sub(lambda found: found.group() if _WORDY.match(found.group()) else " " * len(found.group()), text)
+
+
+def _without_small(found: re.Match) -> str:
+    """A formula without its exponents, coefficients and indices."""
+    return re.sub(r"(?<![\d.])\d(?![\d.])", " ", found.group())
 
 
 def _scaled(text: str, match: re.Match, value: float) -> Number:
@@ -112,11 +125,18 @@ def foreign_number(text: str, sources: Iterable[str]) -> str:
     known = {number.value for source in sources for number in numbers_of(source)}
     for sentence in sentences(plain(text)) or [text]:
         derived = _derived(known) if _DERIVED.search(sentence) else set()
+        if _SHARES.search(sentence):
+            derived |= {value * times for value in known for times in range(3, 13)}
         for number in numbers_of(sentence):
-            if not (_said(number, sentence, known) or _near(number.value, derived)):
+            if not (_said(number, sentence, known) or _near(number.value, derived) or _result(sentence, number)):
                 return sentence[number.start : number.end]
             known.add(number.value)
     return ""
+
+
+def _result(sentence: str, number: Number) -> bool:
+    """What an equation yields; whether it is right is for the rules of sums."""
+    return bool(_EQUATION.search(sentence[: number.start]))
 
 
 def _near(value: float, known: set[float]) -> bool:
@@ -128,7 +148,7 @@ def _said(number: Number, sentence: str, known: set[float]) -> bool:
     value = number.value
     if value in known or (value <= 12 and value % 1 == 0 and _COUNT.match(sentence, number.end)):
         return True
-    if any(_same(value * factor, known) for factor in (1e3, 1e-3, 1e6, 1e-6)):
+    if any(_same(value * factor, known) for factor in SCALES):
         return True
     if re.match(r"\s*%|\s*percent", sentence[number.end :]) and _same(value / 100, known):
         return True
@@ -139,7 +159,9 @@ def _said(number: Number, sentence: str, known: set[float]) -> bool:
         return any((value - 1) * 100 <= year <= value * 100 for year in known)
     if re.match(r"\s*年代|s\b", sentence[number.end :]):
         return any(value <= year % 100 < value + 10 or value <= year < value + 10 for year in known)
-    return bool(_ABOUT.search(around)) and any(_rounded(other, number.digits) == value for other in known)
+    return bool(_ABOUT.search(around)) and any(
+        _rounded(other * scale, number.digits) == value for other in known for scale in (1.0, *SCALES)
+    )
 
 
 def _same(value: float, known: set[float]) -> bool:

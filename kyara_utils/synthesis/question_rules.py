@@ -11,7 +11,6 @@ from kyara_utils.synthesis.checks import subject_of
 from kyara_utils.synthesis.overlap import by_length, overlap
 from kyara_utils.synthesis.styles import FULL, Style, limits
 
-ON_TOPIC = (0.5, 0.2)  # least share of a question's terms in its document: of a short question, of a long one
 SHORT, LONG = 40, 160  # characters of a short and of a long question
 
 _REQUEST = re.compile(
@@ -58,7 +57,8 @@ _TEXT = re.compile(
     r"|第\s*[\d一二三四五六七八九十]+\s*(?:個|條|則|道|項)?\s*(?:方程式?|公式|算式|等式|不等式|圖|表格?|段落"
     r"|段文字|例題|範例|定理|引理|註腳?|腳註|頁|行程式|個例子)"
     r"|(?:方程式?|公式|式|定理)\s*[(（]\s*\d|\A\s*(?:這|那|此|以下)(?:是|些|兩|三|幾)?(?:者|個)?(?:之間|有|為|的)"
-    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
+    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)"
+    r"|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
     r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)"
     r"|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
     r"|\A\s*作者|(?:文章|本書|原文)作者|\A\s*其(?![中他實次餘])"
@@ -78,7 +78,8 @@ _MODAL = (
 # What points at something named before, if anything was: 該公司, 這種植物, 此方法, this plant.
 _THING = re.compile(
     rf"(?<![應活本理早不就真都也才又我你他她們誰人者家時原更可最亦])該(?:[項種類國]?)(?P<a>(?![{_MODAL}])[\u4e00-\u9fff]{{1,4}})"
-    r"|(?<![如因從由彼為在至就])[這那此](?:[一二兩三四五六七八九十幾]\s*)?(?:段|篇|份|則|個|種|些|類|項|位|座|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
+    r"|(?<![如因從由彼為在至就])[這那此](?:[一二兩三四五六七八九十幾]\s*)?(?:段|篇|份|則|個|種|些|類|項|位|座"
+    r"|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
     r"|起|件|幾個|幾種|兩個|兩種|三個|三種)(?!人都|時候|世界|問題)(?P<b>[\u4e00-\u9fff]{0,4})"
     r"|(?<![因如從由彼就])此(?P<c>法案?|書|人物?|植物|動物|公司|地區|事件|技術|方法|現象|病|藥|理論|原理|系統"
     r"|機構|產品|制度|政策)"
@@ -161,11 +162,11 @@ def _apposed(before: str) -> bool:
     return len(clause) >= 2 and clause[-1] not in _RELATION and _EMPTY.sub("", clause) == clause
 
 
-def off_topic(question: str, document: str) -> str:
+def off_topic(question: str, document: str, style: Style = FULL) -> str:
     """Too little of what the question speaks of, question words aside, stands in the document it is made from.
 
-    A short question must share half of its terms; a long one brings a situation of its own and must share a fifth.
+    The least share is the style's: a scenario brings words of its own, a base model's question should not.
     """
     share = overlap(subject_of(question), document)
-    limit = by_length(len(question), (SHORT, LONG), ON_TOPIC)
+    limit = by_length(len(question), (SHORT, LONG), style.topic)
     return "" if share >= limit else f"{share:.2f} of the question is in the document"

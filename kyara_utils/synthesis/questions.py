@@ -142,6 +142,6 @@ def _rule(client: Client, draft: Row, response: Response, language: str, asked: 
         rule, detail = checks.request_rule(text, language, examples_shown(client, "question", language), [document])
     if rule:
         return rule, detail
-    if detail := off_topic(text, document):
+    if detail := off_topic(text, document, style_of(client)):
         return "off_topic", f"{detail}: {text}"
     return asked.rule(text, draft["chunk"]["doc_id"])

@@ -33,7 +33,8 @@ class Style:
     evolved question, of a maths problem; an English text has four times as many. one_line: documents are shown on one
     line, a question is one sentence that ends in a question mark, and a sum may use only numbers that the problem
     states. trusted: the model's own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never
-    falls below zero; controls: how many such pairs are asked.
+    falls below zero; controls: how many such pairs are asked. support, topic: least share of terms that the
+    sources must hold of a short and of a long answer, question; a base model that leaves their words has left them.
     """
 
     name: str
@@ -44,11 +45,13 @@ class Style:
     one_line: bool = False
     trusted: bool = False
     controls: int = 12
+    support: tuple[float, float] = (0.3, 0.25)
+    topic: tuple[float, float] = (0.3, 0.15)
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
 COMPLETION = Style(
-    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True,
+    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, support=(0.5, 0.5), topic=(0.5, 0.5),
     tasks={
         "question": Task("question", 48, WARMER, 1.1),
         "evolve": Task("evolve", 72, (0.5,), 1.1),

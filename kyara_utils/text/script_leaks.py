@@ -96,5 +96,5 @@ def _character(text: str, at: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _window(text: str, at: int) -> str:
-    converted = converter("s2tw").convert(text)
+    converted = converter("s2tw").convert(converter("t2s").convert(text))  # 頭发 is known as 头发 only
     return converted[at] if len(converted) == len(text) else converter("s2tw").convert(text[at])
