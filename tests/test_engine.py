@@ -14,7 +14,7 @@ import pytest
 
 from kyara_utils.__main__ import main
 from kyara_utils.llm import Client, Model, Request, complete, load_prompt, until_accepted
-from kyara_utils.llm.formats import schema_problem
+from kyara_utils.llm.formats import fitting
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.limits import Gate, Pace
 from kyara_utils.llm.plan import Plan, estimate, planned_calls
@@ -86,7 +86,6 @@ def test_kill_and_rerun_asks_only_what_was_under_way(tmp_path):
         subprocess.run(asking(url, tmp_path / "w.sqlite", *options, "--out", undisturbed), check=True, stdout=-3)
         whole = stats()["answered"]
     with stub(latency=0.02, seed=2) as (url, stats):
-        # the endpoint is part of a call's key, and each stub has its own port
         for part in (0.25, 0.6):
             process = subprocess.Popen(asking(url, tmp_path / "k.sqlite", *options))
             while stats()["answered"] < part * 400:
@@ -100,7 +99,9 @@ def test_kill_and_rerun_asks_only_what_was_under_way(tmp_path):
     assert again.read_bytes() == undisturbed.read_bytes()
 
 
-@pytest.mark.parametrize("what", ["system", "url", "temperature", "schema", "seed", "document", "model", "max_tokens"])
+@pytest.mark.parametrize(
+    "what", ["system", "revision", "temperature", "schema", "seed", "document", "model", "max_tokens"]
+)
 def test_whatever_changes_is_asked_again(tmp_path, what):
     """A stale answer to a changed request is a wrong result that looks right (others forget the system prompt)."""
     request = Request([{"role": "system", "content": "S"}, {"role": "user", "content": "文件"}], schema=SCHEMA)
@@ -108,20 +109,27 @@ def test_whatever_changes_is_asked_again(tmp_path, what):
         "system": replace(request, messages=[{"role": "system", "content": "T"}, request.messages[1]]),
         "document": replace(request, messages=[request.messages[0], {"role": "user", "content": "文件。"}]),
         "temperature": replace(request, temperature=0.1),
-        "schema": replace(request, schema={**SCHEMA, "additionalProperties": False}),
+        "revision": request,
+        "schema": replace(request, schema={**SCHEMA, "minProperties": 1}),
         "seed": replace(request, seed=1),
         "max_tokens": replace(request, max_tokens=10),
     }
-    with stub() as (url, stats), stub() as (other, stats2):
+    other = {"model": "n"} if what == "model" else {"revision": "2026-11"} if what == "revision" else {}
+    with stub() as (url, stats):
         ask(url, tmp_path / "s.sqlite", [request])
         _, kept = ask(url, tmp_path / "s.sqlite", [request])
-        with Client(
-            Model("stub", other if what == "url" else url, model="n" if what == "model" else "m"),
-            Ledger(tmp_path / "s.sqlite"),
-        ) as client:
+        with Client(Model("stub", url, **{"model": "m"} | other), Ledger(tmp_path / "s.sqlite")) as client:
             client.ask([changed.get(what, request)], progress=False)
     assert (kept["stored"], kept["calls"]) == (1, 0)
     assert (client.usage["stored"], client.usage["calls"]) == (0, 1)
+
+
+def test_the_same_model_elsewhere_replays(tmp_path):
+    """A server moves, a replica joins: what was paid for stays paid for."""
+    with stub() as (url, _), stub() as (other, stats):
+        ask(url, tmp_path / "s.sqlite", questions(3))
+        _, usage = ask([other, url], tmp_path / "s.sqlite", questions(3))
+        assert (usage["stored"], usage["calls"], stats()["requests"]) == (3, 0, 0)
 
 
 def test_equal_rows_under_way_are_one_call(tmp_path):
@@ -194,14 +202,15 @@ def test_a_prompts_own_schema_reaches_the_server(tmp_path):
             complete(client, load_prompt("synthesis/expand"), [{"question": "為什麼？"}], reasks=0)
     (call,) = Ledger(tmp_path / "s.sqlite").calls()
     schema = json.loads(call.request)["response_format"]["json_schema"]["schema"]
+    assert schema.pop("additionalProperties") is False
     assert schema == load_prompt("synthesis/expand", "en").schema and schema["required"] == ["search_query"]
 
 
 def test_schema_check_survives_hostile_json():
     """Deep brackets overflow a recursive parser; the row is a format failure, not a crash."""
-    check = schema_problem(SCHEMA)
-    assert check('{"answer": "a"}') == "" and "not JSON" in check("[" * 200_000)
-    assert "required" in check("{}") and "not JSON" in check('{"answer": "a"')
+    assert fitting('{"answer": "a"}', SCHEMA) == ('{"answer": "a"}', "")
+    assert "not JSON" in fitting("[" * 200_000, SCHEMA)[1] and "not JSON" in fitting("{" * 5000 + "}" * 5000, SCHEMA)[1]
+    assert "required" in fitting("{}", SCHEMA)[1] and "not JSON" in fitting('{"answer": "a"', SCHEMA)[1]
 
 
 def test_batch_files_go_out_and_come_back(tmp_path):

@@ -13,7 +13,8 @@ from kyara_utils.llm.embedded import EmbeddedServer
 from kyara_utils.llm.endpoints import find_model, load_models
 from kyara_utils.llm.ledger import Ledger, call_key
 from kyara_utils.llm.prompts import plain_text
-from kyara_utils.llm.protocol import Response, read_response
+from kyara_utils.llm.protocol import Response
+from kyara_utils.llm.reading import read_response
 from kyara_utils.runs import KyaraError
 
 
@@ -119,7 +120,7 @@ def test_an_error_with_status_200_is_not_an_answer(tmp_path):
     stub = Stub()
     stub.empty = True
     (response,), usage = ask(stub, tmp_path / "s.sqlite", [question("a")])
-    assert "no choices" in response.error and usage["failed"] == 1 and len(Ledger(tmp_path / "s.sqlite")) == 0
+    assert "upstream failed" in response.error and usage["failed"] == 1 and len(Ledger(tmp_path / "s.sqlite")) == 0
 
 
 def test_missing_key_is_one_line_and_keys_never_reach_the_store(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Exactly N accepted rows from as many candidates as it takes, and no more than allowed."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kyara_utils.runs import reject
 
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 Work = Callable[[list[Any]], tuple[list[Row], list[Row]]]
 
@@ -18,12 +20,15 @@ def until_accepted(
     books balance. Waves have a fixed size (default: what is wanted) so that a rerun asks the same calls; fewer kept
     than wanted means that the candidates ran out.
     """
-    kept, rejects, used = [], [], 0
+    kept: list[Row] = []
+    rejects: list[Row] = []
+    used = 0
     while len(kept) < wanted and used < len(candidates):
         some = list(candidates[used : used + (batch or wanted)])
         new, refused = work(some)
         used += len(some)
-        kept, rejects = kept + new, rejects + refused
-        print(f"{used} of {len(candidates)} candidates: {len(kept)} accepted, {len(rejects)} rejected", flush=True)
+        kept.extend(new)
+        rejects.extend(refused)
+        log.info("%d of %d candidates: %d accepted, %d rejected", used, len(candidates), len(kept), len(rejects))
     rejects += [reject(step, "surplus", row, f"after {wanted} accepted rows") for row in kept[wanted:]]
     return kept[:wanted], rejects, used

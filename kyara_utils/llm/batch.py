@@ -14,6 +14,7 @@ import orjson
 
 from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.ledger import Call, Ledger, Reply, call_of
+from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 
@@ -70,10 +71,13 @@ def _calls(ledger: Ledger, model: Model, bodies: dict[str, bytes], rows: Iterato
         if key not in bodies:
             continue
         body = response.get("body") or {}
-        if response.get("status_code") == 200 and body.get("choices"):
+        try:
+            read_response(key, body)
             yield call_of(key, model.name, bodies[key], Reply(orjson.dumps(body), body, attempts=1))
-        elif ledger.get(key) is None:
-            ledger.fail(key, model.name, bodies[key], str(row.get("error") or response)[:300], 1)
+        except Unreadable as error:
+            if ledger.get(key) is None:
+                why = str(row.get("error") or error)[:300]
+                ledger.fail(key, model.name, bodies[key], why, 1, orjson.dumps(response))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ The loop lives in its own thread, because a notebook already runs one.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -14,13 +15,15 @@ from typing import Any
 from kyara_utils.llm import batch
 from kyara_utils.llm.embedded import EmbeddedServer
 from kyara_utils.llm.endpoints import Model
-from kyara_utils.llm.formats import Check, retry_request, schema_problem
-from kyara_utils.llm.ledger import Ledger, call_key, call_of
+from kyara_utils.llm.formats import Check, checked, retry_request
+from kyara_utils.llm.ledger import Ledger, call_key, call_of, tokens_of
 from kyara_utils.llm.progress import Progress
-from kyara_utils.llm.protocol import Request, Response, read_response, render
+from kyara_utils.llm.protocol import Request, Response, render
+from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.llm.transport import Transport
 from kyara_utils.runs.errors import KyaraError
 
+log = logging.getLogger(__name__)
 REASKS = 1
 COUNTS = ("calls", "stored", "failed", "reasked", "attempts", "prompt_tokens", "completion_tokens")
 BYTES_PER_TOKEN = 3  # of a request body, to guess a call's tokens before it is made
@@ -39,8 +42,7 @@ class Client:
         budget: float = 0.0,
     ):  # fmt: skip
         self.model, self.ledger, self.budget = model, ledger, budget
-        # A loopback port changes from run to run; what answers is the model file, so that is what keys the call.
-        self.identity = identity or f"{model.urls[0] if model.urls else ''} {model.model or model.name}"
+        self.identity = f"{identity or model.model or model.name} {model.revision}".rstrip()
         self.usage: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "cost": 0.0}
         self.spent = 0.0
         self._model_file, self._server, self._transport = model_file, None, None
@@ -92,7 +94,7 @@ class Client:
             return future.result()
         except KeyboardInterrupt:
             self._interrupted = True
-            print("\nstopping: calls under way are still stored; interrupt again to drop them", flush=True)
+            log.warning("stopping: calls under way are still stored; interrupt again to drop them")
             try:
                 future.result()
             except BaseException:
@@ -137,7 +139,9 @@ class Client:
         if check is None and request.schema is None:
             return response
         for attempt in range(reasks + 1):
-            problem = "" if response.error else (check or schema_problem(request.schema))(response.text)
+            if response.error:
+                return response
+            response.text, problem = checked(response.text, request.schema, check, whole=not response.truncated)
             if not problem:
                 return response
             if attempt == reasks or response.truncated:
@@ -151,10 +155,8 @@ class Client:
     async def _answer(self, request: Request) -> Response:
         path, body = render(self.model, request)
         key = call_key(self.identity, path, body, request.sample, request.seed)
-        if (raw := self.ledger.get(key)) is not None:
-            self.usage["stored"] += 1
-            self._count(raw, new=False)
-            return read_response(key, raw)
+        if (raw := self.ledger.get(key)) is not None and (stored := self._stored(key, raw)):
+            return stored
         if self.model.batch:
             self._waiting.append(batch.Line(key, path, body))
             return Response(key, error="waits for its batch")
@@ -165,21 +167,33 @@ class Client:
             self._under_way[key] = call
         return await self._under_way[key]
 
+    def _stored(self, key: str, raw: dict[str, Any]) -> Response | None:
+        try:
+            response = read_response(key, raw)
+        except Unreadable as error:  # of an earlier version, or imported
+            self.ledger.disown(key, str(error))
+            return None
+        self.usage["stored"] += 1
+        self.usage["failed"] += bool(response.error)
+        self._count(raw, new=False)
+        return response
+
     async def _call(self, key: str, path: str, body: bytes, completion_tokens: int) -> Response:
         reply = await self.transport().post(path, body, len(body) // BYTES_PER_TOKEN + completion_tokens)
         self.usage["attempts"] += reply.attempts
-        if reply.error:
+        if reply.answer is None:
             self.usage["failed"] += 1
-            self.ledger.fail(key, self.model.name, body, reply.error, reply.attempts)
+            self.ledger.fail(key, self.model.name, body, reply.error, reply.attempts, reply.raw)
             return Response(key, error=reply.error)
         await self.ledger.put(call_of(key, self.model.name, body, reply))
         self.usage["calls"] += 1
+        self.usage["failed"] += bool(reply.answer.error)
         self._count(reply.parsed, new=True)
-        return read_response(key, reply.parsed)
+        reply.answer.call_id = key
+        return reply.answer
 
     def _count(self, raw: dict[str, Any], new: bool) -> None:
-        usage = raw.get("usage") or {}
-        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        prompt, completion = tokens_of(raw)
         cost = self.model.cost(prompt, completion)
         self.spent += cost
         if new:

@@ -1,7 +1,10 @@
 """Models by name: what a parameter may say, and where the answer comes from (`params/models.yaml`)."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -10,6 +13,8 @@ from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.params import nearest
 
 STYLES = ("completion", "brief", "full")
+ENGINES = ("openai", "vllm", "sglang", "llamacpp")
+CALL = re.compile(r"/(chat/)?completions/*$")  # copied along with an address, often
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,14 @@ class Model:
     base_url: one address, or a list of replicas of the same model; model: its name there.
     key_env: the environment variable that holds the key.
     dialect: `chat` lets the server apply the model's template, `completion` renders few-shot text for a base model.
+    revision: what tells answers apart that the name does not (a dated version, a fine-tune): part of a call's key.
     engine: whose extra fields the server takes: openai (none), vllm, sglang or llamacpp.
     system: said first to a chat model when the messages bring no system turn of their own.
     system_role: false folds a system turn into the first user turn, for templates without one (Gemma 2).
-    omit: body fields that this server refuses, e.g. [seed].
+    omit: body fields that this server refuses, e.g. [seed]; rename: {max_tokens: max_completion_tokens} and the like;
+    extra: fields that every request carries, e.g. {reasoning_effort: low}.
+    reasoning_tokens: what a model that thinks aloud may use for it, on top of every request's max_tokens.
+    top_logprobs: most alternatives per token that the server gives; 0 is what its engine gives.
     parallel: most requests under way at once; timeout: seconds for one of them.
     rpm, tpm: the provider's requests and tokens per minute, 0 for unlimited.
     price_in, price_out: USD per million prompt and completion tokens.
@@ -36,6 +45,7 @@ class Model:
     name: str
     base_url: str | list[str] = ""
     model: str = ""
+    revision: str = ""
     key_env: str = ""
     dialect: str = "chat"
     style: str = ""
@@ -43,6 +53,10 @@ class Model:
     system: str = ""
     system_role: bool = True
     omit: tuple[str, ...] | list[str] = ()
+    rename: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    reasoning_tokens: int = 0
+    top_logprobs: int = 0
     package: str = ""
     gguf: str = ""
     port: int = 0
@@ -56,11 +70,12 @@ class Model:
     batch: bool = False
 
     def __post_init__(self) -> None:
-        """Fill the style in where it follows from the rest."""
+        """Fill the style in where it follows from the rest; refuse words that nothing else would notice."""
         usual = "completion" if self.dialect == "completion" else "brief" if self.embedded else "full"
         object.__setattr__(self, "style", self.style or usual)
-        if self.style not in STYLES:
-            raise KyaraError(f"{self.name}: style {self.style!r} is none of {', '.join(STYLES)}; set one of them")
+        for name, known in (("style", STYLES), ("engine", ENGINES), ("dialect", ("chat", "completion"))):
+            if getattr(self, name) not in known:
+                raise KyaraError(f"{self.name}: {name} {getattr(self, name)!r} is none of {', '.join(known)}; set one")
 
     @property
     def embedded(self) -> bool:
@@ -69,13 +84,23 @@ class Model:
 
     @property
     def urls(self) -> list[str]:
-        """Addresses of its replicas, without a slash at the end."""
+        """Addresses of its replicas, without the path of a call or a slash at the end."""
         given = [self.base_url] if isinstance(self.base_url, str) else self.base_url
-        return [url.rstrip("/") for url in given if url]
+        found = [CALL.sub("", url.strip()).rstrip("/") for url in given if url]
+        for url in found:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise KyaraError(f"{self.name}: base_url {url!r} is no address; it begins with https:// or http://")
+        return found
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Price in USD."""
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def load_models(root: Path | None = None) -> dict[str, Model]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from kyara_utils.llm.protocol import Response
 from kyara_utils.runs.errors import KyaraError
 
 VERSION = 2  # of the layout and of the keys; a file of another version is refused, never misread
@@ -30,7 +31,7 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
-    attempts INTEGER NOT NULL, created REAL NOT NULL, PRIMARY KEY (key, error)
+    attempts INTEGER NOT NULL, created REAL NOT NULL, raw TEXT NOT NULL DEFAULT '', PRIMARY KEY (key, error)
 );
 """
 
@@ -50,7 +51,10 @@ class Call(NamedTuple):
 
 
 def call_key(identity: str, path: str, body: bytes, sample: int = 0, seed: int = 0) -> str:
-    """Hash of what decides a response: endpoint and model, path, the whole rendered body, seed, the sample's number."""
+    """Hash of what decides a response: model, path, the whole rendered body, seed, the sample's number.
+
+    The address is no part of it: the same model behind another one, or a replica, replays.
+    """
     digest = hashlib.blake2b(digest_size=10)
     for part in (identity.encode(), path.encode(), body, b"%d %d" % (sample, seed)):
         digest.update(b"%d:" % len(part))  # lengths first, so that no two requests run together to the same bytes
@@ -60,10 +64,11 @@ def call_key(identity: str, path: str, body: bytes, sample: int = 0, seed: int =
 
 @dataclass(slots=True)
 class Reply:
-    """What came of a body: the raw answer and its JSON, or the last error; `seconds` of the last attempt."""
+    """What came of a body: the raw answer, its JSON and what was read, or the last error; `seconds` of that attempt."""
 
     raw: bytes = b""
     parsed: dict[str, Any] = field(default_factory=dict)
+    answer: Response | None = None
     error: str = ""
     attempts: int = 0
     seconds: float = 0.0
@@ -71,11 +76,17 @@ class Reply:
 
 def call_of(key: str, model: str, body: bytes, reply: Reply) -> Call:
     """Make the row of an answered call; token counts come from the `usage` of its body."""
-    usage = reply.parsed.get("usage") or {}
     return Call(
-        key, model, body.decode(), reply.raw.decode("utf-8", "replace"), usage.get("prompt_tokens") or 0,
-        usage.get("completion_tokens") or 0, round(reply.seconds, 4), reply.attempts, round(time.time(), 3),
+        key, model, body.decode(), reply.raw.decode("utf-8", "replace"), *tokens_of(reply.parsed),
+        round(reply.seconds, 4), reply.attempts, round(time.time(), 3),
     )  # fmt: skip
+
+
+def tokens_of(raw: dict[str, Any]) -> tuple[int, int]:
+    """(prompt, completion) tokens of a body; 0 where its server does not count. Reasoning is part of the second."""
+    usage = raw.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
 class Ledger:
@@ -95,6 +106,8 @@ class Ledger:
             if tables and version != VERSION:
                 raise KyaraError(f"{self.path} is a ledger of version {version}, not {VERSION}; move it away and rerun")
             self._db.executescript(LAYOUT + f"PRAGMA user_version={VERSION};")
+            if "raw" not in [row[1] for row in self._db.execute("PRAGMA table_info(failures)")]:
+                self._db.execute("ALTER TABLE failures ADD COLUMN raw TEXT NOT NULL DEFAULT ''")
         except (sqlite3.Error, OSError) as error:
             raise KyaraError(
                 f"the call ledger {self.path} cannot be opened ({error}); free the disk, or move the file away"
@@ -133,10 +146,16 @@ class Ledger:
         places = ",".join("?" * len(Call._fields))
         self._write(f"INSERT OR IGNORE INTO calls ({COLUMNS}) VALUES ({places})", calls)
 
-    def fail(self, key: str, model: str, body: bytes, error: str, attempts: int) -> None:
-        """Record a call that failed for good; the next run asks it again."""
-        row = (key, model, body.decode(), error, attempts, round(time.time(), 3))
-        self._write("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?)", [row])
+    def fail(self, key: str, model: str, body: bytes, error: str, attempts: int, raw: bytes = b"") -> None:
+        """Record a call that failed for good, with the body that could not be read; the next run asks it again."""
+        row = (key, model, body.decode(), error, attempts, round(time.time(), 3), raw.decode("utf-8", "replace"))
+        self._write("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?,?)", [row])
+
+    def disown(self, key: str, error: str) -> None:
+        """Turn a stored call that cannot be read into a failure, so that it is asked again."""
+        moved = "SELECT key, model, request, ?, attempts, created, response FROM calls WHERE key = ?"
+        self._write(f"INSERT OR REPLACE INTO failures {moved}", [(error, key)])
+        self._write("DELETE FROM calls WHERE key = ?", [(key,)])
 
     def _write(self, statement: str, rows: Iterable[tuple]) -> None:
         try:

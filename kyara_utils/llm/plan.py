@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from kyara_utils.llm.endpoints import Model, find_model
+from kyara_utils.llm.endpoints import Model, find_model, is_local
 
 RowsOf = Callable[[str, str], int | None]
 TRAINED = {"base", "sft_base", "sft", "dpo"}  # models that the chain makes itself
@@ -138,7 +138,7 @@ def estimate(planned: list[Planned]) -> list[str]:
 
 def _ours(model: Model) -> bool:
     """Whether nobody sends a bill: embedded, trained here, or served on this machine."""
-    return not model.urls or all("127.0.0.1" in url or "localhost" in url for url in model.urls)
+    return all(map(is_local, model.urls))
 
 
 def _time(hours: float) -> str:

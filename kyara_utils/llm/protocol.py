@@ -1,4 +1,4 @@
-"""OpenAI's protocol in both directions: a request as the bytes of one model's dialect, a raw body as a response."""
+"""OpenAI's protocol: a request as the bytes of one model's dialect, and what a response is (`reading` makes it)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from kyara_utils.llm.prompts import Message, plain_text
 
 # Names under which engines take what OpenAI's own API lacks; a field that an engine does not know is left out.
 PENALTY = {"llamacpp": "repeat_penalty", "vllm": "repetition_penalty", "sglang": "repetition_penalty"}
-PLAIN_SCHEMA = {"llamacpp": "json_schema", "vllm": "guided_json", "sglang": "json_schema"}
+# Most alternatives per token: OpenAI's limit and vLLM's default (--max-logprobs); its old text endpoint gives five.
+MOST_LOGPROBS = {"openai": 20, "vllm": 20, "sglang": 20, "llamacpp": 64}
+OLD_LOGPROBS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Response:
 
     logprobs: {token: log-probability} per token; texts: all answers when the request asked for n > 1;
     earlier: ids of the calls whose format was wrong, before `call_id` was asked.
+    reasoning: what the model thought aloud; it is no part of `text`.
     """
 
     call_id: str
@@ -50,6 +53,7 @@ class Response:
     error: str = ""
     texts: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
+    reasoning: str = ""
 
     @property
     def truncated(self) -> bool:
@@ -66,7 +70,7 @@ def render(model: Model, request: Request) -> tuple[str, bytes]:
     """Return (path, JSON body) in the model's dialect; keys are sorted, so that equal requests are equal bytes."""
     body: dict[str, Any] = {
         "model": model.model or model.name,
-        "max_tokens": request.max_tokens,
+        "max_tokens": request.max_tokens + model.reasoning_tokens,
         "temperature": request.temperature,
         "seed": request.seed,
     }
@@ -78,22 +82,39 @@ def render(model: Model, request: Request) -> tuple[str, bytes]:
     if request.repeat_penalty != 1.0 and engine in PENALTY:
         body[PENALTY[engine]] = request.repeat_penalty
     completion = model.dialect == "completion" or request.raw
-    body |= _completion(request, engine) if completion else _chat(model, request)
+    body |= _completion(model, request, engine) if completion else _chat(model, request, engine)
+    body |= model.extra
+    for name, theirs in model.rename.items():
+        if name in body:
+            body[theirs] = body.pop(name)
     for name in model.omit:
         body.pop(name, None)
     return "/completions" if completion else "/chat/completions", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
-def _completion(request: Request, engine: str) -> dict[str, Any]:
+def _completion(model: Model, request: Request, engine: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"prompt": plain_text(request.messages)}
-    if request.schema and engine in PLAIN_SCHEMA:
-        extra[PLAIN_SCHEMA[engine]] = request.schema
+    if request.schema:
+        extra |= _plain_schema(request.schema, engine)
     if request.top_logprobs:
-        extra["logprobs"] = request.top_logprobs
+        extra["logprobs"] = _alternatives(model, request, OLD_LOGPROBS if engine == "openai" else MOST_LOGPROBS[engine])
     return extra
 
 
-def _chat(model: Model, request: Request) -> dict[str, Any]:
+def _plain_schema(schema: dict[str, Any], engine: str) -> dict[str, Any]:
+    """The field that constrains a text completion; OpenAI's own has none. vLLM dropped `guided_json` in 0.12."""
+    if engine == "vllm":
+        return {"structured_outputs": {"json": schema}}
+    if engine == "sglang":
+        return {"json_schema": orjson.dumps(schema, option=orjson.OPT_SORT_KEYS).decode()}  # a string there
+    return {"json_schema": schema} if engine == "llamacpp" else {}
+
+
+def _alternatives(model: Model, request: Request, most: int) -> int:
+    return min(request.top_logprobs, model.top_logprobs or most)
+
+
+def _chat(model: Model, request: Request, engine: str) -> dict[str, Any]:
     messages = request.messages
     if model.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": model.system}, *messages]
@@ -101,11 +122,34 @@ def _chat(model: Model, request: Request) -> dict[str, Any]:
         messages = fold_system(messages)
     extra: dict[str, Any] = {"messages": messages}
     if request.schema:
-        schema = {"name": "answer", "schema": request.schema, "strict": True}
-        extra["response_format"] = {"type": "json_schema", "json_schema": schema}
+        schema, strict = strict_schema(request.schema)
+        named = {"name": "answer", "schema": schema, "strict": strict}
+        extra["response_format"] = {"type": "json_schema", "json_schema": named}
     if request.top_logprobs:
-        extra |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        extra |= {"logprobs": True, "top_logprobs": _alternatives(model, request, MOST_LOGPROBS[engine])}
     return extra
+
+
+def strict_schema(schema: Any) -> tuple[Any, bool]:
+    """Return (schema with every object closed, whether it may be called strict).
+
+    Strict mode wants `additionalProperties: false` and every property required, at every level
+    (https://platform.openai.com/docs/guides/structured-outputs); a schema with an optional property is only closed.
+    """
+    if isinstance(schema, list):
+        pairs = [strict_schema(item) for item in schema]
+        return [item for item, _ in pairs], all(strict for _, strict in pairs)
+    if not isinstance(schema, dict):
+        return schema, True
+    pairs = {name: strict_schema(value) for name, value in schema.items()}
+    closed, strict = {name: value for name, (value, _) in pairs.items()}, all(strict for _, strict in pairs.values())
+    properties = closed.get("properties")
+    if closed.get("type") == "object" and isinstance(properties, dict):
+        closed.setdefault("additionalProperties", False)
+        strict = (
+            strict and closed["additionalProperties"] is False and set(properties) <= set(closed.get("required", ()))
+        )
+    return closed, strict
 
 
 def fold_system(messages: list[Message]) -> list[Message]:
@@ -114,23 +158,3 @@ def fold_system(messages: list[Message]) -> list[Message]:
         return messages
     first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
     return [first, *messages[2:]]
-
-
-def read_response(key: str, raw: dict[str, Any]) -> Response:
-    """Read a raw OpenAI body: chat or text completion, log-probabilities in either published layout."""
-    texts = tuple(_text(choice) for choice in raw["choices"])
-    first = raw["choices"][0]
-    reason = first.get("finish_reason") or ""
-    return Response(key, texts[0], reason, _logprobs(first.get("logprobs")), texts=texts if len(texts) > 1 else ())
-
-
-def _text(choice: dict[str, Any]) -> str:
-    return (choice["message"].get("content") if "message" in choice else choice.get("text")) or ""
-
-
-def _logprobs(found: dict[str, Any] | None) -> Sequence[dict[str, float]]:
-    if not found:
-        return ()
-    if "content" in found:
-        return [{top["token"]: top["logprob"] for top in token["top_logprobs"]} for token in found["content"] or ()]
-    return [dict(tops) for tops in found.get("top_logprobs") or ()]

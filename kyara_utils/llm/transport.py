@@ -10,17 +10,18 @@ import time
 from email.utils import parsedate_to_datetime
 from math import inf
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from kyara_utils.llm.endpoints import Model
+from kyara_utils.llm.endpoints import Model, is_local
 from kyara_utils.llm.ledger import Reply
 from kyara_utils.llm.limits import Gate, Pace
+from kyara_utils.llm.reading import Unreadable, read_response
+from kyara_utils.llm.refusals import CROWDED, RETRY, Refusals, key_problem, no_json, spent
 from kyara_utils.runs.errors import KyaraError
 
-RETRY_STATUS = {408, 409, 429, 500, 502, 503, 504, 529}
-CROWDED = {429, 503, 529}  # the server says that it has too much to do
-REFUSED = {401, 403}
 ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 0.25, 60.0  # seconds of exponential backoff where the server names no time
 REST = 10.0  # seconds that a replica is left alone after a connection failed
@@ -34,6 +35,7 @@ class Transport:
         self.model, self.urls = model, urls
         self.gate, self.pace = Gate(model.parallel), Pace(model.rpm / 60 if model.rpm else inf)
         self.tokens = Pace(model.tpm / 60 if model.tpm else inf)
+        self.refusals, self._proxies = Refusals(model), {url: proxy_of(url) for url in urls}
         self._busy, self._resting = dict.fromkeys(urls, 0), dict.fromkeys(urls, 0.0)
         self._session: Any = None
         self._answers = self._silence = 0
@@ -46,8 +48,8 @@ class Transport:
     async def post(self, path: str, body: bytes, tokens: int) -> Reply:
         """Ask until there is an answer, a final refusal, or `ATTEMPTS` are used up.
 
-        tokens: about how many the call will cost, for the tokens-per-minute limit. Raises `KyaraError` when the key
-        is refused or no replica ever answers: then no other row would fare better.
+        tokens: about how many the call will cost, for the tokens-per-minute limit. Raises `KyaraError` when no other
+        row would fare better: key, account, model or address are refused, or no replica ever answers.
         """
         reply = Reply()
         while reply.attempts < ATTEMPTS:
@@ -71,7 +73,9 @@ class Transport:
         begun = time.monotonic()
         self._busy[url] += 1
         try:
-            async with self.session().post(url + path, data=body) as answer:
+            # a redirected POST would arrive as a GET, and the key somewhere else
+            sending = self.session().post(url + path, data=body, proxy=self._proxies[url], allow_redirects=False)
+            async with sending as answer:
                 content = await answer.read()
                 reply.seconds = time.monotonic() - begun
                 return self._read(answer.status, answer.headers, content, reply)
@@ -99,6 +103,8 @@ class Transport:
             return {}
         if not os.environ.get(name):
             raise KyaraError(f"{self.model.name} needs a key; export {name}=… and start again")
+        if problem := key_problem(os.environ[name]):
+            raise KyaraError(f"{self.model.name}: the key in {name} {problem}; export it again, without")
         return {"Authorization": f"Bearer {os.environ[name]}"}
 
     def _least_busy(self) -> str:
@@ -110,12 +116,13 @@ class Transport:
         now = asyncio.get_running_loop().time()
         if status == 200:
             return self._accept(content, reply, now)
-        reply.error = f"HTTP {status}: {content[:300].decode('utf-8', 'replace')}"
-        if status in REFUSED:
-            raise KyaraError(f"{self.model.name} refused the key in {self.model.key_env or '(none)'}: {reply.error}")
-        if status not in RETRY_STATUS:
+        shown = " ".join(content[:1000].decode("utf-8", "replace").split())[:300]
+        reply.error = f"HTTP {status}: {shown}"
+        if status not in RETRY or (status == 429 and spent(shown)):
+            self.refusals.refused(status, reply.error, headers.get("Location", ""))
             return None
         asked = retry_after(headers.get("Retry-After"))
+        self.refusals.asked_to_wait(asked or 0.0, reply.error)
         if status in CROWDED:
             self.gate.refused(now)
             self.pace.refused(now, asked or 0.0, self.gate.busy)
@@ -123,12 +130,21 @@ class Transport:
         return backoff(reply.attempts) if asked is None else asked + random.uniform(0, 0.05 + 0.1 * asked)
 
     def _accept(self, content: bytes, reply: Reply, now: float) -> float | None:
-        parsed = orjson.loads(content)  # a body cut short is a ValueError: asked again
-        self._answers += 1
-        if not (isinstance(parsed, dict) and parsed.get("choices")):
-            reply.error = f"no choices in the answer: {str(parsed)[:300]}"  # some gateways fail with a 200
+        if what := no_json(content):
+            reply.raw, reply.error = content, f"HTTP 200 with {what}: {content[:100]!r}"
+            self.refusals.refused(200, reply.error)
             return None
-        reply.raw, reply.parsed, reply.error = content, parsed, ""
+        reply.raw, reply.parsed = content, orjson.loads(content)  # a body cut short is a ValueError: asked again
+        self._answers += 1
+        try:
+            reply.answer, reply.error = read_response("", reply.parsed), ""
+        except Unreadable as error:  # some gateways fail with a 200
+            reply.error = str(error)[:300]
+            if error.status in RETRY:
+                return backoff(reply.attempts)
+            self.refusals.refused(error.status, reply.error)
+            return None
+        self.refusals.answered()
         self.gate.accepted()
         self.pace.accepted(now)
         return None
@@ -144,6 +160,17 @@ class Transport:
                 raise KyaraError(f"nobody answers at {where} ({reply.error}); start the server or set base_url")
         if isinstance(error, TimeoutError):
             self.gate.refused(asyncio.get_running_loop().time())
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for an address (https_proxy, no_proxy …); never one for this machine.
+
+    Not aiohttp's `trust_env`, which would also send passwords of ~/.netrc.
+    """
+    parts = urlsplit(url)
+    if is_local(url) or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def backoff(attempt: int) -> float:
