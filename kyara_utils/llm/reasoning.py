@@ -27,7 +27,7 @@ def split_reasoning(content: str) -> Split:
     A closing tag alone ends reasoning that began in the template, as DeepSeek-R1's does; an opening tag alone means
     that the token limit fell within the reasoning: all after it is reasoning.
     """
-    if not MARK.search(content):
+    if ("<" not in content and "[" not in content) or not MARK.search(content):
         return Split(content, "", False)
     thoughts = BLOCK.findall(content)
     text = BLOCK.sub("", content)
