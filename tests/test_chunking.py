@@ -2,11 +2,13 @@
 
 import json
 import re
+import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from kyara_utils.knowledge.chunks import chunking
+from kyara_utils.knowledge.chunks import chunking, corpus_tables
 from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.chunks.chunk_rows import read_chunks
 from kyara_utils.knowledge.chunks.chunking import chunk_corpus, chunk_document, iter_chunks
@@ -14,7 +16,8 @@ from kyara_utils.knowledge.chunks.compact_table import CompactTable
 from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
 from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
-from kyara_utils.runs import KyaraError, read_rows
+from kyara_utils.runs import KyaraError, RowWriter, read_rows
+from kyara_utils.text import near_duplicates
 from kyara_utils.text.normalise import converter
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
@@ -267,6 +270,27 @@ def test_rows_carry_language_script_and_the_first_path(tmp_path):
     assert (counts.items, counts.documents, counts.chunks, counts.rejects, counts.lost) == (3, 3, 2, 1, {})
     (chunks,) = read_chunks(tmp_path / "chunks.parquet", 10)
     assert [c.text for c in chunks] == [r["text"] for r in rows] and counts.tokens == sum(c.tokens for c in chunks)
+
+
+def test_memory_of_step_01_is_a_fraction_of_the_text(tmp_path, monkeypatch):
+    """A corpus larger than memory must reach its table: what stays of a text is a sketch of it."""
+    monkeypatch.setattr(corpus_tables, "RowWriter", partial(RowWriter, batch=64))
+    monkeypatch.setattr(near_duplicates, "IN_MEMORY", 1 << 16)
+    text = "".join(chr(0x4E00 + n % 9973) + ("。" if n % 40 == 39 else "") for n in range(20_000))
+
+    def peak(n):
+        docs = (document(f"{at}：{text[at * 7 : at * 7 + 1000]}{at}") for at in range(n))
+        tracemalloc.start()
+        counts = write_corpus((replace(d, id=f"doc_{at:016x}") for at, d in enumerate(docs)), tmp_path, len, 1100,
+                              progress=False)  # fmt: skip
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert counts.chunks == n
+        return found
+
+    peak(100)  # tables are built once
+    small, large = peak(300), peak(1200)
+    assert (large - small) / 900 < 1000  # bytes a chunk, of 3,000 bytes of text
 
 
 def test_chunking_reads_ahead_by_one_batch_only(monkeypatch):

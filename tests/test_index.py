@@ -197,13 +197,21 @@ def graph_built(index):
     return index._opened.info().indexed_vectors_count >= 1.8 * len(index)
 
 
-def test_int8_graph_with_rescoring_finds_the_true_neighbours(tmp_path, monkeypatch):
-    """Without rescoring int8 loses some neighbours; without the graph a large index would scan."""
+@pytest.mark.parametrize("mapped", [False, True])
+def test_int8_graph_with_rescoring_finds_the_true_neighbours(tmp_path, monkeypatch, mapped):
+    """Without rescoring int8 loses some neighbours; without the graph a large index would scan.
+
+    An index too large for memory is made of more segments, in mapped files, and must find the same.
+    """
     monkeypatch.setattr(edge, "GRAPH_ABOVE", 500)  # kilobytes and points: small enough to build in a test
+    if mapped:
+        monkeypatch.setattr(edge, "IN_MEMORY", 1000)
+        monkeypatch.setattr(edge, "SEGMENT", 1000)
     model = type("Model", (Letters,), {"name": "m", "dim": 32})()
     chunks, vectors = [chunk(n) for n in range(6000)], clustered(6000)
     with EdgeIndex.build(tmp_path / "i", held_passages(chunks, vectors), model) as index:
-        assert graph_built(index)
+        assert graph_built(index) and len(index) == 6000
+        assert found(index, "第4321種水果", 1, where={"doc_id": "doc_4321"}) == ["id_000010e1"]
         recalls = []
         for question in clustered(40, seed=1):
             truth = {f"id_{n:08x}" for n in np.argsort(-(vectors @ question))[:10]}

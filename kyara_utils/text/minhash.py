@@ -61,7 +61,7 @@ class BandTable:
         self._keys.extend(segments)
         self._next.extend(np.full(len(segments), -1, np.int32))
         if len(self._keys.rows) > len(self._heads):
-            self._heads, first = np.full(len(self._heads) * 4, -1, np.int32), 0
+            self._heads, first = np.full(len(self._heads) * 2, -1, np.int32), 0
         self._link(first)
 
     def _link(self, first: int) -> None:

@@ -136,7 +136,7 @@ def chunk_corpus(
 
     Chunks whose character 5-grams reach Jaccard similarity `near_duplicate` with an earlier chunk's are rejected
     as well (rule `near_duplicate`, with witness), unless their numbers differ; 0 turns that off. With it, memory
-    is as large as the text (0.7 kB a chunk): good for some 10 million chunks, without it for ten times as many.
+    is nearly as large as the text (0.4 kB a chunk): good for some 10 million chunks, without it for ten times as many.
     """
     found = iter_chunks(items, count_tokens, max_tokens, overlap)
     return drop_near_duplicates(found, near_duplicate) if near_duplicate else found

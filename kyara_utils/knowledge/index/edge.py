@@ -16,13 +16,15 @@ HNSW = {"m": 32, "ef_construct": 200}  # with fewer links a search needs twice t
 EF = 72  # candidates of a graph search in each segment; see the index bench for recall@10 and the time of a query
 OVERSAMPLING = 1.5  # int8 finds that many more candidates, which the float32 vectors then rescore
 SEGMENTS = 4  # of a large index, each with its own graph: built one after the other, they need half of the memory
+SEGMENT = 50_000  # points of one segment at most: the terms of those not yet in a graph are in memory, 3 kB a point
+IN_MEMORY = 200_000  # points up to which the engine holds graph, terms and filters itself; above, they are mapped files
 NO_GRAPH = 10**9  # kilobytes: an indexing threshold that is never reached
 Where = Mapping[str, str | Sequence[str]]
 Scored = list[tuple[float, int]]
 
 
 def config(dim: int, graph: bool, points: int = 0):
-    """Dense cosine and BM25 with IDF; with `graph`, HNSW over int8 vectors in about `SEGMENTS` segments."""
+    """Dense cosine and BM25 with IDF; with `graph`, HNSW over int8 vectors in `segments(points)` segments."""
     from qdrant_edge import (
         Distance,
         EdgeConfig,
@@ -30,23 +32,32 @@ def config(dim: int, graph: bool, points: int = 0):
         EdgeSparseVectorParams,
         EdgeVectorParams,
         HnswIndexConfig,
+        Memory,
         Modifier,
         ScalarQuantizationConfig,
         ScalarType,
     )
 
-    int8 = ScalarQuantizationConfig(type=ScalarType.Int8, quantile=0.99)
+    where = Memory.Cold if points > IN_MEMORY else None
+    int8 = ScalarQuantizationConfig(type=ScalarType.Int8, quantile=0.99, memory=where)
     return EdgeConfig(
-        vectors={"dense": EdgeVectorParams(size=dim, distance=Distance.Cosine)},
-        sparse_vectors={"bm25": EdgeSparseVectorParams(modifier=Modifier.Idf)},
-        hnsw_config=HnswIndexConfig(**HNSW, full_scan_threshold=10_000),
+        vectors={"dense": EdgeVectorParams(size=dim, distance=Distance.Cosine, memory=where)},
+        sparse_vectors={"bm25": EdgeSparseVectorParams(modifier=Modifier.Idf, memory=where)},
+        payload_memory=where,
+        id_tracker_memory=where,
+        hnsw_config=HnswIndexConfig(**HNSW, full_scan_threshold=10_000, memory=where),
         quantization_config=int8 if graph else None,
         optimizers=EdgeOptimizersConfig(
-            default_segment_number=SEGMENTS if graph else 1,
-            max_segment_size=max(GRAPH_ABOVE, points // SEGMENTS) * dim // 200 if graph else None,
+            default_segment_number=segments(points) if graph else 1,
+            max_segment_size=max(GRAPH_ABOVE, points // segments(points)) * dim // 200 if graph else None,
             indexing_threshold=GRAPH_ABOVE * dim // 512 if graph else NO_GRAPH,  # kilobytes of half as many vectors
         ),
     )
+
+
+def segments(points: int) -> int:
+    """Number of segments of an index with a graph."""
+    return max(SEGMENTS, -(-points // SEGMENT))
 
 
 def create(folder: Path, dim: int, graph: bool, points: int = 0):
@@ -93,12 +104,13 @@ def _point(record: Record):
     return Point(record.id, vectors, record.payload)
 
 
-def index_fields(shard) -> None:
+def index_fields(shard, points: int = 0) -> None:
     """Make the payload fields of `FILTERS` searchable; before the graph, so that it links within each value."""
-    from qdrant_edge import PayloadSchemaType, UpdateOperation
+    from qdrant_edge import KeywordIndexParams, Memory, PayloadSchemaType, UpdateOperation
 
+    kind = KeywordIndexParams(memory=Memory.Cold) if points > IN_MEMORY else PayloadSchemaType.Keyword
     for field in FILTERS:
-        shard.update(UpdateOperation.create_field_index(field, PayloadSchemaType.Keyword))
+        shard.update(UpdateOperation.create_field_index(field, kind))
 
 
 def condition(where: Where, keep: Iterable[int] = ()):

@@ -148,8 +148,8 @@ class EdgeIndex(Index):
 def _fill(folder: Path, batches: Iterator[list[Record]], facts: dict[str, Any], points: int) -> None:
     shard = edge.create(folder, facts["dim"], facts["graph"], points)
     try:
-        edge.index_fields(shard)
-        edge.write(shard, batches, points // BATCH // edge.SEGMENTS + 1 if facts["graph"] else 0)
+        edge.index_fields(shard, points)
+        edge.write(shard, batches, points // BATCH // edge.segments(points) + 1 if facts["graph"] else 0)
         shard.optimize()
         shard.flush()
     finally:
