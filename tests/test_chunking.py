@@ -289,8 +289,8 @@ def test_memory_of_step_01_is_a_fraction_of_the_text(tmp_path, monkeypatch):
         return found
 
     peak(100)  # tables are built once
-    small, large = peak(300), peak(1200)
-    assert (large - small) / 900 < 1000  # bytes a chunk, of 3,000 bytes of text
+    small, large = peak(600), peak(1800)  # both more than a batch
+    assert (large - small) / 1200 < 1000  # bytes a chunk, of 3,000 bytes of text
 
 
 def test_chunking_reads_ahead_by_one_batch_only(monkeypatch):
