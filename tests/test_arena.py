@@ -1,4 +1,4 @@
-"""Arena-Hard v0.1: games to battles, Bradley–Terry and bootstrap against formulas, style control, published figures."""
+"""Arena-Hard v0.1: games to battles, Bradley–Terry and bootstrap against formulas, published figures."""
 
 import json
 import math
@@ -12,8 +12,6 @@ from kyara_utils.evaluation.judged import arena
 from kyara_utils.evaluation.judged.bradley_terry import (
     bootstrap_scores,
     bradley_terry,
-    style_control,
-    style_of,
     win_rate,
 )
 from kyara_utils.llm import Response
@@ -115,62 +113,6 @@ def test_a_summary_has_rates_intervals_and_unscored_games():
     assert math.isnan(mute["win_rate"]) and (mute["n"], mute["unscored"]) == (0, 2)
     with pytest.raises(KyaraError, match="baseline"):
         bradley_terry([battle("a", "b", "tie")], "base")
-
-
-def test_style_is_counted_outside_code():
-    text = "# 標題\n\n- **one**\n- two\n1. three\n```\n# no header\n- no item\n**no**\n```\n__x__ a*b"
-    assert style_of(text, len) == {"tokens": len(text), "headers": 1, "lists": 3, "bold": 2}
-
-
-def styled(n=3000, liking=0.0, seed=0):
-    """Equal models in truth, but m writes longer than base, and the judge has a liking for length."""
-    generator, battles = random.Random(seed), []
-    plain = {"headers": 0, "lists": 0, "bold": 0}
-    for _ in range(n):
-        a, b = generator.randint(50, 400), generator.randint(300, 900)
-        chance = 1 / (1 + math.exp(-liking * (a - b) / (a + b + 1)))
-        winner = "model_a" if generator.random() < chance else "model_b"
-        styles = {"style_a": plain | {"tokens": a}, "style_b": plain | {"tokens": b}}
-        battles.append(battle("base", "m", winner, **styles))
-    return battles
-
-
-def test_style_control_takes_the_judges_liking_for_length_away():
-    battles = styled(liking=3.0)
-    raw, (controlled, coefficients) = bradley_terry(battles, "base", 1114.0), style_control(battles, "base")
-    a, b = (np.array([battle[side]["tokens"] for battle in battles]) for side in ("style_a", "style_b"))
-    mean = np.mean((a - b) / (a + b + 1))
-    assert coefficients["tokens"] > 0.5 and controlled["base"] == 1114
-    assert raw["m"] - 1114 == pytest.approx(-400 / math.log(10) * 3 * mean, rel=0.25)
-    features = style_control(styled(liking=0.0), "base")[1]
-    assert abs(features["tokens"]) < 0.2 and features["bold"] == 0
-
-
-def test_style_control_is_stationary_for_its_own_objective():
-    battles = styled(200, 2.0)
-    scores, coefficients = style_control(battles, "base")
-    counts = [np.array([[b[side][k] for k in coefficients] for b in battles], float) for side in ("style_a", "style_b")]
-    ratio = (counts[0] - counts[1]) / (counts[0] + counts[1] + 1)
-    spread = ratio.std(axis=0)
-    standard = (ratio - ratio.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    half = (scores["base"] - scores["m"]) / 800  # the penalty makes the two coefficients opposite
-    logit = 2 * half * math.log(10) + standard @ np.array(list(coefficients.values()))
-    error = 2 * (1 / (1 + np.exp(-logit)) - np.array([b["winner"] == "model_a" for b in battles]))
-    assert math.log(10) * error.sum() + half == pytest.approx(0, abs=1e-5)
-    assert standard[:, 0] @ error + coefficients["tokens"] == pytest.approx(0, abs=1e-5)
-
-
-def test_styles_join_the_battles_from_the_answers():
-    answers = {"base": {"q": "short"}, "m": {"q": "- a\n- b"}}
-    (found,) = arena.battles_from([judged("m", "A>B")], "base", answers)
-    assert found["style_b"]["lists"] == 2 and found["style_a"]["lists"] == 0
-    rows, coefficients = arena.summarise_style([judged("m", "A>B", "A>B")] * 20, answers, "base")
-    assert {row["model"] for row in rows} == {"base", "m"} and set(coefficients) == {
-        "tokens",
-        "headers",
-        "lists",
-        "bold",
-    }
 
 
 def test_the_golden_check_finds_a_changed_interval(tmp_path):

@@ -9,8 +9,10 @@ import pytest
 from test_loglikelihood import ITEMS, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
 
 from kyara_utils.evaluation.backends import backend
-from kyara_utils.evaluation.backends.backend import EndpointBackend, Journal, ReplayBackend, TransformersBackend
-from kyara_utils.evaluation.registry import BENCHMARKS, load_benchmark
+from kyara_utils.evaluation.backends.backend import EndpointBackend, ReplayBackend, TransformersBackend
+from kyara_utils.evaluation.backends.journal import Journal
+from kyara_utils.evaluation.benchmark import Source
+from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
 
@@ -122,11 +124,18 @@ def test_replay_gives_what_was_stored_and_a_reason_for_what_was_not(tiny):
     assert "two different" in texts[1]["error"]
 
 
-def test_without_data_every_benchmark_is_not_run_and_says_why(monkeypatch, tmp_path):
+def load_benchmark(name, folder=""):
+    """The questions of one benchmark from a folder, or from where $KYARA_EVAL_DATA points."""
+    return get(name).load(Source(str(folder)))
+
+
+def test_without_data_a_benchmark_is_not_run_and_says_why(monkeypatch, tmp_path):
     monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
-    for name in [*BENCHMARKS, "unheard_of"]:
-        loaded = load_benchmark(name, tmp_path)
-        assert loaded.items is None and loaded.reason.startswith("not run: ")
+    for name in [name for name, one in benchmarks().items() if not one.miniature]:
+        with pytest.raises(KyaraError, match="^[^\n]+$"):
+            load_benchmark(name, tmp_path)
+    with pytest.raises(KyaraError, match="no benchmark unheard_of; known: .*gsm8k"):
+        get("unheard_of")
 
 
 def test_questions_are_read_from_every_local_layout(tmp_path, monkeypatch):
@@ -174,8 +183,8 @@ def test_redux_keeps_good_and_mended_questions_only(tmp_path):
 @pytest.mark.parametrize("text", ["{broken", '{"other": 1}\n', ""])
 def test_damaged_data_is_not_run_and_named(tmp_path, text):
     (tmp_path / "gsm8k.jsonl").write_text(text, encoding="utf-8")
-    loaded = load_benchmark("gsm8k", tmp_path)
-    assert loaded.items is None and "gsm8k" in loaded.reason and "\n" not in loaded.reason
+    with pytest.raises(KyaraError, match="^gsm8k of [^\n]+$"):
+        load_benchmark("gsm8k", tmp_path)
 
 
 @needs_truth

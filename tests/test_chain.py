@@ -30,9 +30,8 @@ SMALL = {
     "06.pairs_per_prompt": 3,
     "06.spin_rows": 4,
     "06.max_tokens": 40,
-    "08.choice_per_subject": 2,
-    "08.maths_items": 2,
-    "08.instruction_items": 2,
+    "08.miniature_items": dict.fromkeys(("multiple_choice", "maths", "instruction_following"), 2)
+    | dict.fromkeys(("open_questions", "two_turn"), 1),
 }
 
 pytestmark = pytest.mark.chain

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.evaluation.golden import self_check
-from kyara_utils.evaluation.golden.answers import check_exams, check_zeroeval
 from kyara_utils.evaluation.golden.figures import MISMATCH, NOT_RUN, OK, UNPUBLISHED, Figure, failure, not_run
 from kyara_utils.evaluation.golden.golden_files import read_records
 from kyara_utils.evaluation.golden.ifeval_verdicts import check as check_ifeval
+from kyara_utils.evaluation.registry import benchmarks, checks
 from kyara_utils.evaluation.scored import ifeval
+from kyara_utils.evaluation.scored.json_answer import JsonAnswer
+from kyara_utils.evaluation.scored.letter_exam import LetterExam
 from kyara_utils.runs.errors import KyaraError
 
 GROUND = Path(__file__).parents[1].parent / "shared" / "ground_truth"
@@ -28,6 +30,19 @@ FILES = [
     if not path.name.startswith(COMPANIONS) and ".loose." not in path.name  # goes with its strict file
 ]
 CARD = {"gsm": (51.63, 0.38), "math-l5": (4.30, 16.23), "crux": (21.50, 0.00)}
+
+
+def check_of(kind, folder):
+    """Figures of the registered benchmarks of one kind."""
+    return [figure for one in benchmarks().values() if isinstance(one, kind) for figure in one.check(folder)]
+
+
+def check_zeroeval(folder):
+    return [*check_of(JsonAnswer, folder), *checks()["zeroeval"](folder)]
+
+
+def check_exams(folder):
+    return check_of(LetterExam, folder)
 
 
 def needs_ground_truth():
@@ -185,9 +200,14 @@ def test_a_damaged_file_is_a_mismatch_row_and_the_others_are_still_scored(bundle
 
 def test_a_check_that_breaks_down_is_a_mismatch_row(bundled, monkeypatch):
     """A benchmark that cannot be checked must not look like one that passed, nor take the others with it."""
-    monkeypatch.setattr(self_check, "CHECKS", (("no_such_module", "check"), *self_check.CHECKS[:2]))
+
+    def broken(folder):
+        raise ZeroDivisionError("no row")
+
+    known = checks()
+    monkeypatch.setattr(self_check, "checks", lambda: {"broken": broken, "gsm8k": known["gsm8k"]})
     first, *others = self_check.run(bundled)
-    assert first.status == MISMATCH and "no_such_module" in first.note
+    assert (first.name, first.status) == ("broken", MISMATCH) and "no row" in first.note
     assert others and {figure.status for figure in others} == {OK}
 
 

@@ -10,9 +10,26 @@ import pytest
 from test_loglikelihood import ITEMS, needs_harness, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
 
 from kyara_utils.evaluation.backends.backend import TransformersBackend
-from kyara_utils.evaluation.backends.loglikelihood import exam_prompt
-from kyara_utils.evaluation.scored.harness import CHOICES, leaderboard_scores, normalise, replay_lm, run_harness
+from kyara_utils.evaluation.backends.letters import exam_prompt
+from kyara_utils.evaluation.scored.harness import CHOICES, leaderboard_scores, normalise, run_harness
 from kyara_utils.runs.errors import KyaraError
+
+
+def replay_lm(texts: dict[str, str]):
+    """An `LM` without a model: the stored text whose key the prompt contains (the longest wins), else an empty one."""
+    from lm_eval.api.model import LM
+
+    class Replay(LM):
+        def generate_until(self, requests, disable_tqdm=False):
+            keys = [[key for key in texts if key in request.args[0]] for request in requests]
+            return [texts[max(found, key=len)] if found else "" for found in keys]
+
+        def loglikelihood(self, requests, disable_tqdm=False):
+            raise NotImplementedError
+
+        loglikelihood_rolling = loglikelihood
+
+    return Replay()
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 """Judge loop, verdict parsers, agreement and the statistics around judged scores."""
 
+import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kyara_utils.evaluation.judged import agreement
 from kyara_utils.evaluation.judged.judgment_files import check_files, read_table
-from kyara_utils.evaluation.judged.loop import fill, judge_answers, judge_repeats
+from kyara_utils.evaluation.judged.loop import fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import (
     arena_labels,
     parse_label,
@@ -18,12 +18,8 @@ from kyara_utils.evaluation.judged.parsers import (
     parse_winner,
 )
 from kyara_utils.evaluation.statistics import (
-    compare_models,
-    minimum_detectable_paired,
     pearson,
     percentile_interval,
-    repeat_deviation,
-    spearman,
 )
 from kyara_utils.llm import Request, Response
 from kyara_utils.runs.errors import KyaraError
@@ -68,11 +64,6 @@ def test_a_failed_call_is_unscored_even_when_its_text_could_be_read():
     judge.ask = lambda requests, label="": [Response("c", "[[9]]", error="HTTP 500") for _ in requests]
     (verdict,) = judge_answers(judge, [question("x")], number)
     assert verdict.value is None and verdict.error == "HTTP 500"
-
-
-def test_repeats_ask_different_samples_and_keep_their_items_apart():
-    judge = Judge(lambda r: f"[[{1 + r.sample}]]" if r.messages[0]["content"] == "a" else "none")
-    assert judge_repeats(judge, [question("a"), question("b")], number, repeats=2) == [[1.0, 3.0], [None, None]]
 
 
 def test_braces_in_answers_stay_text_and_a_missing_field_is_an_error():
@@ -181,48 +172,49 @@ def test_kappa_is_zero_by_chance_and_one_when_always_equal():
     assert math.isnan(agreement.cohen_kappa("11", "11"))
 
 
-def test_human_correlation_uses_only_items_both_scored():
-    human = {i: i % 5 for i in range(50)}
-    judged = {i: 2.0 * (i % 5) for i in range(49)} | {49: None}
-    found = agreement.human_correlation(human, judged, n=50)
-    assert found["pearson"] == pytest.approx(1) and (found["n"], found["unscored"]) == (49, 1)
-
-
 def test_best_and_worst_reward_need_a_difference():
     assert agreement.best_and_worst([0.2, 0.5, 0.1, 0.5]) == (1, 2)
     assert agreement.best_and_worst([0.3, 0.3]) is None and agreement.best_and_worst([None, 0.3]) is None
 
 
-def test_the_judges_own_deviation_is_pooled_within_items():
-    found = repeat_deviation([[5, 7], [8, 8], [3], [math.nan, None, 2]])
-    assert found["items"] == 2 and found["sd"] == pytest.approx(1.0) and found["sd_of_mean"] == pytest.approx(2**-0.5)
-
-
-def test_models_are_compared_pairwise_on_the_items_they_share():
-    generator = np.random.default_rng(0)
-    weak = {i: float(x) for i, x in enumerate(generator.random(200) < 0.4)}
-    strong = {i: 1.0 if i % 3 else score for i, score in weak.items()} | {999: 1.0}
-    first, second, third = compare_models({"weak": weak, "strong": strong, "same": dict(weak)})
-    assert first["n"] == 200 and first["difference"] < -0.2 and first["p_mcnemar"] < 1e-6 and first["high"] < 0
-    assert (second["difference"], second["p_mcnemar"]) == (0, 1.0)
-    assert first["p_holm"] > first["p"] and third["minimum_detectable"] == pytest.approx(first["minimum_detectable"])
-
-
-def test_paired_models_with_graded_scores_have_no_mcnemar():
-    (found,) = compare_models({"a": {1: 7.5, 2: 3.0}, "b": {1: 7.0, 2: 3.5}}, groups={1: "x", 2: "x"})
-    assert math.isnan(found["p_mcnemar"]) and found["difference"] == 0
-
-
-def test_pairing_shows_smaller_differences_when_the_models_move_together():
-    noise = np.random.default_rng(1).normal(size=400)
-    assert minimum_detectable_paired(0.1 * noise) < minimum_detectable_paired(noise)
-    assert minimum_detectable_paired(noise) == pytest.approx(2.8 / 20, rel=0.1)
-
-
 def test_correlations_and_percentiles():
-    assert spearman([1, 2, 2, 3], [10, 40, 40, 1000]) == pytest.approx(1)
     assert pearson([1, 2, 3, math.nan], [3, 2, 1, 9]) == pytest.approx(-1) and math.isnan(pearson([1, 1], [1, 2]))
     assert percentile_interval(range(101)) == pytest.approx((2.5, 97.5)) and math.isnan(percentile_interval([])[0])
+
+
+def results(forward, reverse, before=()):
+    """A published record whose last result holds two games."""
+    return {"label": 1, "results": [*before, {"swap = False": {"winner": forward}, "swap = True": {"winner": reverse}}]}
+
+
+def judge_folder(folder, records, **published):
+    """A folder of one judge's results with its published statistics."""
+    place = folder / "judge_agreement"
+    place.mkdir()
+    (place / "j.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (place / "expected.csv").write_text(f"judge,{','.join(published)}\nj,{','.join(published.values())}\n")
+    return {figure.name.split()[-1]: figure for figure in agreement.check(folder)}
+
+
+def test_a_pair_unread_in_both_orders_is_equal_in_published_statistics(tmp_path):
+    """LLMBar compares None with None, and its kappa knows only "answer 1" and "not": 4 of 5 equal, kappa 6/11."""
+    games = [("1", "1"), ("2", "2"), (None, None), (None, None), ("1", "2")]
+    found = judge_folder(
+        tmp_path, [results(*game) for game in games], equal="4 / 5 = 80.0%", kappa_agreement=str(6 / 11),
+        correct_both="1 / 5 = 20.0%",
+    )  # fmt: skip
+    assert all(figure.matches for figure in found.values()) and len(found) == 3
+    ours = agreement.agreement(agreement.verdict_rows([results(*game) for game in games]))
+    assert ours["consistent"] == 40 and ours["unscored"] == 2, "in our own report nothing read agrees with nobody"
+
+
+def test_only_the_last_result_of_a_pair_holds_its_games(tmp_path):
+    """Judges that write metrics or a reference first store them before the games; swapping judges store two rounds."""
+    metrics = [["Is it correct?", "stop"]]
+    first_round = [results("2", "1")["results"][0]]
+    records = [results("1", "1", metrics), results("2", "1", first_round), results("1", "1")]
+    found = judge_folder(tmp_path, records, correct_False="2 / 3 = 66.66666666666666%", equal="2 / 3 = 66.66666667%")
+    assert all(figure.matches for figure in found.values()) and len(found) == 2
 
 
 @needs_truth

@@ -6,15 +6,8 @@ import random
 import pytest
 
 from kyara_utils.evaluation.backends.generating import generate_texts
-from kyara_utils.evaluation.backends.loglikelihood import (
-    TOKEN_BUDGET,
-    batches,
-    calibrated,
-    choice_logprobs,
-    choice_rows,
-    encode,
-    exam_prompt,
-)
+from kyara_utils.evaluation.backends.letters import calibrated, choice_rows, exam_prompt
+from kyara_utils.evaluation.backends.loglikelihood import TOKEN_BUDGET, batches, choice_logprobs, encode
 from kyara_utils.runs.errors import KyaraError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDE(:)"

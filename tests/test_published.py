@@ -50,16 +50,3 @@ def test_every_registered_file_is_pinned_by_commit_and_its_place_is_relative():
     for name, file in published.REGISTRY.items():
         assert len(file.commit) >= 8 and set(file.commit) <= set("0123456789abcdef"), name
         assert len(file.sha256) in (0, 64) and ".." not in file.place.parts and not file.place.is_absolute()
-
-
-def test_the_files_of_one_benchmark_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(published.DATA_VARIABLE, str(tmp_path))
-    names = [name for name in published.REGISTRY if name.startswith("alignbench_")]
-    for name in names:
-        file = replace(published.REGISTRY[name], sha256="", size=0)
-        monkeypatch.setitem(published.REGISTRY, name, file)
-        (tmp_path / file.place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file.place).write_text("{}")
-    assert published.fetch_folder("alignbench", tmp_path / "cache") == tmp_path / "THUDM+AlignBench"
-    present = {row["name"] for row in published.status(tmp_path / "cache") if row["present"]}
-    assert present == set(names)

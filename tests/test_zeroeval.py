@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.evaluation.golden.golden_files import read_records
+from kyara_utils.evaluation.registry import benchmarks
 from kyara_utils.evaluation.scored import exam, zebra, zeroeval
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, SUBJECT_CATEGORY
 from kyara_utils.evaluation.scored.rational import evaluate
@@ -17,6 +18,11 @@ from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 
 GROUND = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 C, W, U = CORRECT, WRONG, UNSCORED
+
+
+def scorer(folder):
+    """The registered benchmark whose published outputs lie in this folder."""
+    return next(one for one in benchmarks().values() if getattr(one, "golden", "") == folder)
 
 
 def in_json(answer, reasoning="Because."):
@@ -147,7 +153,7 @@ def test_the_band_between_the_parsers_on_a_published_model(benchmark, lenient):
     path = GROUND / "zeroeval" / benchmark / "gemma-2-2b-it.jsonl.gz"
     if not path.is_file():
         pytest.skip(f"{path} is absent")
-    found = zeroeval.summarise([zeroeval.score(benchmark, row) for row in read_records(path)])
+    found = zeroeval.summarise([scorer(benchmark).score_published(row) for row in read_records(path)])
     assert round(found["lenient"], 2) == lenient and found["band"] == found["lenient"] - found["accuracy"] > 0
 
 
@@ -187,11 +193,11 @@ def test_a_solved_logic_grid_is_correct_and_a_swap_is_not(seed):
     (world,) = solve(clues)
     answer = grid_answer(world)
     row = {"output": [json.dumps(answer)], "solution": solution, "size": "3*3"}
-    scored = zebra.score_row(row)
+    scored = scorer("zebra-grid").score_published(row)
     assert (scored["strict"], scored["cells_correct"], scored["cells"]) == (C, 9, 9)
     one, two = answer["solution"]["House 1"], answer["solution"]["House 2"]
     one["Pet"], two["Pet"] = two["Pet"], one["Pet"]
-    scored = zebra.score_row(row | {"output": json.dumps(answer)})
+    scored = scorer("zebra-grid").score_published(row | {"output": json.dumps(answer)})
     assert (scored["strict"], scored["lenient"], scored["cells_correct"]) == (W, W, 7)
 
 
@@ -221,7 +227,7 @@ def test_unparsed_grids_stay_in_both_denominators():
     (world,) = solve(logic_puzzle(1)[0])
     good, bad = json.dumps(grid_answer(world)), "?"
     rows = [{"output": text, "solution": solution, "size": size} for text, size in ((good, "3*3"), (bad, "5*6"))]
-    found = zebra.summarise_grids([zebra.score_row(row) for row in rows])
+    found = zebra.summarise_grids([scorer("zebra-grid").score_published(row) for row in rows])
     wanted = {"accuracy": 50, "cell_accuracy": 50, "no_answer": 50, "small": 100, "xl": 0, "total": 2}
     assert {name: found[name] for name in wanted} == wanted
 
@@ -291,7 +297,10 @@ def test_a_question_without_a_response_is_unscored_and_counts():
 
 HOSTILE = """
 import json
-from kyara_utils.evaluation.scored import exam, zebra, zeroeval
+from kyara_utils.evaluation.registry import benchmarks
+from kyara_utils.evaluation.scored import exam
+from kyara_utils.evaluation.scored.json_answer import JsonAnswer
+scorers = [one for one in benchmarks().values() if isinstance(one, JsonAnswer)]
 units = ["{", "}", "{}", '{"answer":', '"answer" ', '"answer":"', "answer : ", "\\\\boxed{", "1/", "(", "9", "-", "1.",
          "A ", " ", '"', '{"solution":{"House 1":{"Name":"x"}}}', "１", "\\\\", "答案", "選項 ", "A)", "正確"]
 texts = [unit * (size // len(unit)) for unit in units for size in (500_000, 10_000_000)]
@@ -303,8 +312,8 @@ grid = {"header": ["House", "Name"], "rows": [["1", "Ann"]]}
 found = []
 for text in texts:
     row = {"output": text, "answer": "18", "choices": ["18"], "correct_answer": "18", "solution": grid}
-    found += [zeroeval.score(name, row) for name in zeroeval.BENCHMARKS]
-    found += [zebra.score_row(row), exam.score_response(text, "A")]
+    found += [one.score_published(row) for one in scorers]
+    found += [exam.score_response(text, "A")]
 print(json.dumps([[row["strict"], row["lenient"]] for row in found]))
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.evaluation.registry import benchmarks
 from kyara_utils.runs.errors import KyaraError
 
 Row = dict[str, Any]
@@ -25,7 +26,6 @@ TITLES = {
 }
 OURS = "ours [95 %]"
 LEFT_OUT = {"chinese_reason_bench": "left out: never defined"}
-BESIDE = {("tmmlu", "macro"): "TMMLU (53 subjects, macro average)"}
 GEMMA, CHATGPT = "Gemma-2-2b-it", ("ChatGPT-3.5-1106", "ChatGPT-3.5-0613")
 
 
@@ -67,7 +67,7 @@ def card_tables(
     `scores` are rows of scores.csv (`score_row`, shares in [0, 1]; ratings 1 to 10 as they are; an optional `judge`),
     found by benchmark and metric; AlignBench's are `alignbench_cht` and `alignbench_chs`. `differences` are rows of
     `compare` with a `benchmark` (and a `metric` where a benchmark has several). `reasons` says per benchmark why it was
-    not run.
+    not run. Registered benchmarks that the card does not print have a line of their own where they ran.
     """
     ours = {(row["benchmark"], row["metric"]): row for row in scores if row["model"] == model}
     paired = {
@@ -100,7 +100,13 @@ def _lines(published: list[Row]) -> list[Row]:
             line = lines.setdefault(names, _line(*names, row["label"], row["unit"], row["n"]))
             line["published"][_column(row["model"])] = row["value"]
     ordered = sorted(lines.values(), key=lambda line: list(TITLES).index(line["table"]))
-    return ordered + [_line("beside", *key, label, "%", "") for key, label in BESIDE.items()]
+    return ordered + _beside({line["benchmark"] for line in ordered})
+
+
+def _beside(printed: set[str]) -> list[Row]:
+    """Lines of the registered benchmarks that the card does not print: their headline."""
+    others = [one for one in benchmarks().values() if one.name not in printed and not one.miniature]
+    return [_line("beside", one.name, one.metric, one.title or one.name, one.unit, "") for one in others]
 
 
 def _line(table: str, benchmark: str, metric: str, label: str, unit: str, n: str) -> Row:

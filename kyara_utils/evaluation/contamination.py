@@ -35,13 +35,25 @@ def seen_shares(items: Mapping[str, str], training: Iterable[str], n: int = 13) 
     appendix C). An item that is shorter, or nothing but template, gets None.
     Training texts are read once and not kept. Raises KyaraError for n below `SHORTEST`.
     """
+    return seen_in({"": items}, training, n)[""]
+
+
+def seen_in(
+    sets: Mapping[str, Mapping[str, str]], training: Iterable[str], n: int = 13
+) -> dict[str, dict[str, float | None]]:
+    """`seen_shares` of several sets {name: {item id: text}} at once, each with its own template, in one reading."""
     if n < SHORTEST:
         raise KyaraError(f"n={n} tokens would match common speech; use {SHORTEST} to 20")
+    grams = {name: _without_template(items, n) for name, items in sets.items()}
+    wanted = {gram for items in grams.values() for found in items.values() for gram in found}
+    seen = _seen(wanted, training)
+    return {name: {item: _share(found, seen) for item, found in items.items()} for name, items in grams.items()}
+
+
+def _without_template(items: Mapping[str, str], n: int) -> dict[str, set[Gram]]:
     grams = {item: _grams(tokens(text), n) for item, text in items.items()}
     counts = Counter(gram for found in grams.values() for gram in found)
-    wanted = {gram for gram, count in counts.items() if count <= BOILERPLATE_ITEMS}
-    seen = _seen(wanted, training)
-    return {item: _share(found & wanted, seen) for item, found in grams.items()}
+    return {item: {gram for gram in found if counts[gram] <= BOILERPLATE_ITEMS} for item, found in grams.items()}
 
 
 def _grams(words: Sequence[str], n: int) -> set[Gram]:

@@ -127,8 +127,8 @@ def fetch(name: str, folder: Path) -> Path:
     """
     if name not in REGISTRY:
         raise KyaraError(f"no published file {name!r}; known: {', '.join(REGISTRY)}")
-    file, given = REGISTRY[name], os.environ.get(DATA_VARIABLE, "")
-    for root in [Path(given)] * bool(given) + [Path(folder)]:
+    file = REGISTRY[name]
+    for root in data_folders(folder):
         if (path := root / file.place).is_file():
             _verify(file, _local(path), f"{path}")
             return path
@@ -140,27 +140,17 @@ def fetch(name: str, folder: Path) -> Path:
     return path
 
 
-def fetch_folder(prefix: str, folder: Path) -> Path:
-    """Fetch every registered file whose name starts with `prefix_`; return the repository folder that holds them all.
-
-    Raises KyaraError when they do not lie in one folder, as when only some of them are under KYARA_EVAL_DATA.
-    """
-    names = [name for name in REGISTRY if name.startswith(f"{prefix}_")]
-    roots = {fetch(name, folder).parents[len(PurePosixPath(REGISTRY[name].path).parts) - 1] for name in names}
-    if len(roots) != 1:
-        raise KyaraError(f"the files of {prefix} lie in {len(roots)} folders; put all of them under ${DATA_VARIABLE}")
-    return roots.pop()
+def data_folders(folder: Path) -> list[Path]:
+    """Where a published file may lie: the folder that KYARA_EVAL_DATA names, then `folder`."""
+    return [Path(root) for root in (os.environ.get(DATA_VARIABLE), folder) if root]
 
 
-def status(folder: Path) -> list[dict[str, str | int]]:
-    """One row per registered file: name, repository, commit, path, licence, n, pinned (sha256|size|commit), present."""
-    given, rows = os.environ.get(DATA_VARIABLE, ""), []
-    for name, file in REGISTRY.items():
-        present = any((Path(root) / file.place).is_file() for root in (given, folder) if root)
-        pinned = "sha256" if file.sha256 else "size, hash unverified" if file.size else "commit, hash unverified"
-        row = {"name": name, "repository": file.repository, "commit": file.commit, "path": file.path}
-        rows.append(row | {"licence": file.licence, "n": file.n, "pinned": pinned, "present": present})
-    return rows
+def locate(name: str, folder: Path, online: bool) -> Path:
+    """`fetch`, but nothing is downloaded unless `online`. Raises KyaraError naming the missing file."""
+    place = REGISTRY[name].place
+    if not online and not any((root / place).is_file() for root in data_folders(folder)):
+        raise KyaraError(f"no {place.as_posix()} in the data folder")
+    return fetch(name, folder)
 
 
 def _local(path: Path) -> bytes:

@@ -72,6 +72,34 @@ def contamination_markdown(rows: Sequence[Row]) -> str:
     return markdown(shown, empty="No scored item.")
 
 
+def scores_markdown(scores: Sequence[Row]) -> str:
+    """Score rows in shares as a Markdown table in percent."""
+    names = ("benchmark", "metric", "model")
+    rows = [{name: row[name] for name in names} | _percent(row, "value") | _counts(row) for row in scores]
+    return markdown(rows, empty="No scored item.")
+
+
+def differences_markdown(differences: Sequence[Row]) -> str:
+    """Rows of `evaluate.differences` in shares as a Markdown table in points of a percent."""
+    rows = [
+        {"benchmark": row["benchmark"], "metric": row.get("metric", ""), "difference of": row["model_a"]}
+        | {"to": row["model_b"]}
+        | _percent(row, "difference", "+")
+        | {"p": row["p_mcnemar"], "detectable": 100 * row["minimum_detectable"], "n": row["n"]}
+        for row in differences
+    ]
+    return markdown(rows, empty="No two models share a scored item.")
+
+
+def _percent(row: Row, name: str, sign: str = "") -> Row:
+    ends = (f"{100 * float(row[end]):{sign}.1f}" for end in ("low", "high"))
+    return {f"{name} %": 100 * float(row[name]), "95 % interval": " to ".join(ends)}
+
+
+def _counts(row: Row) -> Row:
+    return {"n": row["n"], "unscored": row["unscored"]}
+
+
 def evaluation_page(title: str, sections: Sequence[tuple[str, str]]) -> str:
     """One Markdown page of (heading, body) sections."""
     return f"# {title}\n" + "".join(f"\n## {heading}\n\n{body.strip()}\n" for heading, body in sections)

@@ -18,7 +18,8 @@ CORRECT, WRONG, UNSCORED = "correct", "wrong", "unscored"
 LETTERS = ("A", "B", "C", "D")
 
 
-def _outcome(passed: bool) -> str:
+def outcome(passed: bool) -> str:
+    """Correct or wrong."""
     return CORRECT if passed else WRONG
 
 
@@ -42,7 +43,7 @@ def score_choice(
     margin = scores[best] - scores[second]
     if margin == 0:
         return {"outcome": UNSCORED, "chosen": "", "margin": 0.0}
-    return {"outcome": _outcome(best == answer), "chosen": best, "margin": margin}
+    return {"outcome": outcome(best == answer), "chosen": best, "margin": margin}
 
 
 WIDE = str.maketrans("０１２３４５６７８９．－−", "0123456789.--")
@@ -81,7 +82,7 @@ def _value(number: str) -> Decimal | None:
 
 
 def _compare(number: str, key: Decimal | None) -> str:
-    return _outcome(_value(number) == key) if number else UNSCORED
+    return outcome(_value(number) == key) if number else UNSCORED
 
 
 ENDS = re.compile(r"[。！？]")
@@ -140,8 +141,8 @@ def score_instruction(text: str | None, checks: list[dict[str, Any]]) -> dict[st
     if text is None:
         return {"outcome": UNSCORED, "checks": [UNSCORED] * len(checks)}
     stripped = text.strip()
-    results = [_outcome(_holds(stripped, check)) for check in checks]
-    return {"outcome": _outcome(all(result == CORRECT for result in results)), "checks": results}
+    results = [outcome(_holds(stripped, check)) for check in checks]
+    return {"outcome": outcome(all(result == CORRECT for result in results)), "checks": results}
 
 
 def _holds(answer: str, check: dict[str, Any]) -> bool:

@@ -5,11 +5,9 @@ clustered resampling where items share a source, and paired comparison of models
 an unscored item and is left out, never averaged in.
 """
 
-import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -136,61 +134,6 @@ def percentile_interval(replicates: Sequence[float], level: float = 0.95) -> tup
     return float(low), float(high)
 
 
-def minimum_detectable_paired(differences: Sequence[float], power: float = 0.8) -> float:
-    """Smallest true mean difference that this many paired items show at 5 %, from the spread of their differences."""
-    known = np.asarray(differences, dtype=float)
-    known = known[~np.isnan(known)]
-    if len(known) < 2:
-        return math.nan
-    return (Z95 + NormalDist().inv_cdf(power)) * float(np.std(known, ddof=1)) / math.sqrt(len(known))
-
-
-def compare_models(
-    scores: Mapping[str, Mapping[Hashable, float]], groups: Mapping[Hashable, Hashable] | None = None, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Compare every two models on the items both have scored: {model: {item: score}} → one row per pair.
-
-    Rows hold model_a, model_b, n, difference (a − b), its 95 % paired bootstrap interval low/high and p, p_mcnemar
-    (NaN unless all scores are 0 or 1), minimum_detectable, and p_holm, the p corrected for the number of pairs
-    (Holm 1979). `groups` names the cluster of each item.
-    """
-    rows = [_compare_two(a, b, scores, groups, seed) for a, b in itertools.combinations(scores, 2)]
-    worst = 0.0
-    ordered = sorted((row for row in rows if not math.isnan(row["p"])), key=lambda row: row["p"])
-    for position, row in enumerate(ordered):
-        worst = max(worst, min(1.0, row["p"] * (len(ordered) - position)))
-        row["p_holm"] = worst
-    return rows
-
-
-def _compare_two(a: str, b: str, scores: Mapping, groups: Mapping | None, seed: int) -> dict[str, Any]:
-    items = [item for item in scores[a] if item in scores[b]]
-    items = [item for item in items if not math.isnan(scores[a][item] - scores[b][item])]
-    x, y = ([float(scores[model][item]) for item in items] for model in (a, b))
-    clusters = None if groups is None else [groups[item] for item in items]
-    difference, low, high, p = paired_bootstrap(x, y, clusters, seed)
-    signs = [one - two for one, two in zip(x, y, strict=True)]
-    exact = mcnemar(signs.count(1.0), signs.count(-1.0)) if items and {*x, *y} <= {0.0, 1.0} else math.nan
-    size = {"n": len(items), "minimum_detectable": minimum_detectable_paired(signs)}
-    tests = {"difference": difference, "low": low, "high": high, "p": p, "p_mcnemar": exact, "p_holm": p}
-    return {"model_a": a, "model_b": b} | size | tests
-
-
-def repeat_deviation(repeats: Sequence[Sequence[float | None]]) -> dict[str, float]:
-    """How much a judge disagrees with itself: `repeats` holds the scores of one item at a time, judged again and again.
-
-    Returns `items` (scored at least twice), `sd` (within-item standard deviation, pooled over items) and `sd_of_mean`
-    (what that adds to a mean over the items, in the score's unit). NaN and None are left out.
-    """
-    known = [[score for score in item if score is not None and not math.isnan(score)] for item in repeats]
-    known = [np.asarray(item, dtype=float) for item in known if len(item) > 1]
-    if not known:
-        return {"items": 0, "sd": math.nan, "sd_of_mean": math.nan}
-    squares = sum(float(((item - item.mean()) ** 2).sum()) for item in known)
-    sd = math.sqrt(squares / sum(len(item) - 1 for item in known))
-    return {"items": len(known), "sd": sd, "sd_of_mean": sd / math.sqrt(len(known))}
-
-
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
     """Pearson correlation over the positions where both are known; NaN for fewer than two or a constant."""
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -199,15 +142,3 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float:
     if len(a) < 2 or not np.ptp(a) or not np.ptp(b):
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
-
-
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman rank correlation, ties at their mean rank; NaN as `pearson`."""
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    known = ~np.isnan(a) & ~np.isnan(b)
-    return pearson(_ranks(a[known]), _ranks(b[known]))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[index]

@@ -43,7 +43,8 @@ def score_row(
     return dict(zip(names, (benchmark, model, metric, value, n, unscored, low, high, protocol), strict=True))
 
 
-def _by(rows: Iterable[Row], *fields: str) -> dict[tuple, list[Row]]:
+def by(rows: Iterable[Row], *fields: str) -> dict[tuple, list[Row]]:
+    """Rows grouped by these fields, in order of appearance."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[field] for field in fields), []).append(row)
@@ -68,6 +69,23 @@ def _clustered(outcomes: list[str], clusters: list[Hashable], weights: list[floa
     return value, min(low, wilson(min(value * n, n), n)[0]), max(high, wilson(min(most * n, n), n)[1])
 
 
+def summarise_share(rows: list[Row], metric: str, protocol: str) -> list[Row]:
+    """Rows {benchmark, model, outcome} → per model the share that is right, as `metric`."""
+    return [
+        _proportion(benchmark, model, metric, [item["outcome"] for item in items], protocol)
+        for (benchmark, model), items in by(rows, "benchmark", "model").items()
+    ]
+
+
+def mover(parts: list[Row]) -> tuple[float, int, int, float, float]:
+    """Mean of independent scores as (value, n, unscored, low, high); the interval from theirs (MOVER, Zou & Donner
+    2008, Stat. Med. 27:1693)."""
+    value = sum(part["value"] for part in parts) / len(parts)
+    below, above = (math.hypot(*(part["value"] - part[end] for part in parts)) / len(parts) for end in ("low", "high"))
+    n, unscored = (sum(part[name] for part in parts) for name in ("n", "unscored"))
+    return value, n, unscored, max(0.0, value - below), min(1.0, value + above)
+
+
 def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") -> list[Row]:
     """Rows {benchmark, model, group, subject, outcome} → per model `macro` (mean of the groups' means) and
     one row a group.
@@ -76,8 +94,8 @@ def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") 
     over its items.
     """
     scores = []
-    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
-        groups = _by(items, "group")
+    for (benchmark, model), items in by(rows, "benchmark", "model").items():
+        groups = by(items, "group")
         weights = [1 / len(groups[(item["group"],)]) for item in items]
         outcomes = [item["outcome"] for item in items]
         value, low, high = _clustered(outcomes, [item["subject"] for item in items], weights)
@@ -103,7 +121,7 @@ def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") 
 def summarise_maths(rows: list[Row], protocol: str = "greedy") -> list[Row]:
     """Rows {benchmark, model, strict, lenient} → per model one row for each of the two parsing rules."""
     scores = []
-    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
+    for (benchmark, model), items in by(rows, "benchmark", "model").items():
         for metric, rule in (("strict", "答案是N"), ("lenient", "last number")):
             outcomes = [item[metric] for item in items]
             scores.append(_proportion(benchmark, model, metric, outcomes, f"{protocol}; {rule}"))
@@ -117,7 +135,7 @@ def summarise_instruction(rows: list[Row], protocol: str = "greedy") -> list[Row
     The instructions of one prompt share an answer, so their interval is a cluster bootstrap by prompt.
     """
     scores = []
-    for (benchmark, model), items in _by(rows, "benchmark", "model").items():
+    for (benchmark, model), items in by(rows, "benchmark", "model").items():
         scores.append(_proportion(benchmark, model, "prompt", [item["outcome"] for item in items], protocol))
         outcomes = [outcome for item in items for outcome in item["checks"]]
         clusters = [item["id"] for item in items for _ in item["checks"]]
@@ -135,7 +153,7 @@ def count_pairs(rows: list[Row]) -> list[Row]:
     `outcome` is win, tie, loss or unscored; n counts the pairs that were judged, so wins + ties + losses = n.
     """
     counts = []
-    for (model_a, model_b), pairs in _by(rows, "model_a", "model_b").items():
+    for (model_a, model_b), pairs in by(rows, "model_a", "model_b").items():
         outcomes = [pair["outcome"] for pair in pairs]
         wins, ties, losses = (outcomes.count(outcome) for outcome in PAIR_OUTCOMES)
         row = {"model_a": model_a, "model_b": model_b, "wins": wins, "ties": ties, "losses": losses}
@@ -147,13 +165,24 @@ def summarise_pairs(rows: list[Row], protocol: str = "judged in both orders") ->
     """Judged pairs {model_a, model_b, outcome} → win, tie and loss rate of model_a as score rows (benchmark
     `pairwise`)."""
     scores = []
-    for (model_a, model_b), pairs in _by(rows, "model_a", "model_b").items():
+    for (model_a, model_b), pairs in by(rows, "model_a", "model_b").items():
         for wanted in PAIR_OUTCOMES:
             marks = {wanted: CORRECT, "unscored": UNSCORED}
             outcomes = [marks.get(pair["outcome"], WRONG) for pair in pairs]
             rule = f"{protocol}; against {model_b}"
             scores.append(_proportion("pairwise", model_a, f"{wanted}_rate", outcomes, rule))
     return scores
+
+
+def scored_by(rows: list[Row], model: str, field: str = "outcome") -> dict[Hashable, Row]:
+    """A model's scored rows by item id."""
+    return {row["id"]: row for row in rows if row["model"] == model and row[field] != UNSCORED}
+
+
+def compare_shared(rows: list[Row], model_a: str, model_b: str, field: str = "outcome") -> Row:
+    """`compare`, or {} for two models that share no scored item: nothing can be said of them."""
+    shared = scored_by(rows, model_a, field).keys() & scored_by(rows, model_b, field).keys()
+    return compare(rows, model_a, model_b, field) if shared else {}
 
 
 def compare(rows: list[Row], model_a: str, model_b: str, field: str = "outcome") -> Row:
@@ -163,14 +192,11 @@ def compare(rows: list[Row], model_a: str, model_b: str, field: str = "outcome")
     Returns {model_a, model_b, n, difference, low, high, p, p_mcnemar, minimum_detectable}. Use one
     benchmark's rows.
     """
-    scored = {
-        model: {r["id"]: UNDER[r[field]] for r in rows if r["model"] == model and r[field] != UNSCORED}
-        for model in (model_a, model_b)
-    }
-    ids = sorted(scored[model_a].keys() & scored[model_b].keys())
+    one, two = (scored_by(rows, model, field) for model in (model_a, model_b))
+    ids = sorted(one.keys() & two.keys())
     if not ids:
         raise KyaraError(f"{model_a} and {model_b} share no scored item; evaluate both on the same items")
-    a, b = ([scored[model][item] for item in ids] for model in (model_a, model_b))
+    a, b = ([UNDER[side[item][field]] for item in ids] for side in (one, two))
     difference, low, high, p = paired_bootstrap(a, b)
     signs = [x - y for x, y in zip(a, b, strict=True)]
     exact = mcnemar(signs.count(1.0), signs.count(-1.0))

@@ -21,12 +21,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from record import Result, line, publish  # noqa: E402
 
 from kyara_utils.evaluation.backends.backend import TransformersBackend  # noqa: E402
-from kyara_utils.evaluation.backends.loglikelihood import calibrated, exam_prompt  # noqa: E402
-from kyara_utils.evaluation.registry import load_benchmark  # noqa: E402
+from kyara_utils.evaluation.backends.letters import calibrated, exam_prompt  # noqa: E402
+from kyara_utils.evaluation.benchmark import Source  # noqa: E402
+from kyara_utils.evaluation.registry import get  # noqa: E402
 from kyara_utils.evaluation.scoring import LETTERS  # noqa: E402
 from kyara_utils.evaluation.summary import summarise_choice  # noqa: E402
 from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
 from kyara_utils.models.packages import gemma_gguf  # noqa: E402
+from kyara_utils.runs.errors import KyaraError  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "ground_truth"
 PEER, PEER_BATCH = "lm-evaluation-harness HFLM", 8
@@ -125,10 +127,10 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=24, help="items a round")
     parser.add_argument("--limit", type=int, default=0, help="questions of the last part; 0 takes all")
     options = parser.parse_args()
-    loaded = load_benchmark("tmmlu", options.data)
-    if loaded.items is None:
-        raise SystemExit(loaded.reason)
-    items = loaded.items
+    try:
+        items = get("tmmlu").load(Source(options.data)).items
+    except KyaraError as error:
+        raise SystemExit(f"not run: {error}") from error
     from lm_eval.models.huggingface import HFLM
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,66 +1,29 @@
 """Where answers come from: a transformers model, an OpenAI-compatible endpoint, or stored answers without any model.
 
-All three have the same two methods, so a benchmark does not know which it runs on:
+All three have the same methods, so a benchmark does not know which it runs on:
 
 `generate(asks, max_tokens, stop)`: asks {id, prompt} or {id, messages} → rows {id, text, finish_reason, error};
+`converse(asks, max_tokens)`: asks {id, turns} → the same rows with `turns`, the answer to each (see `conversation`);
+`weights()`: (model, tokenizer) of transformers for what needs the model itself, or None;
 `choose(items)`: exam items (see `exam_prompt`) → rows {id, subject, group, answer, logprobs, chosen, outcome, margin,
 reason}. What cannot be answered has text None or the outcome `unscored`, and says why; nothing is made up.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.evaluation.backends import generating
-from kyara_utils.evaluation.backends.loglikelihood import (
-    calibrated,
-    choice_logprobs,
-    choice_row,
-    choice_rows,
-    exam_prompt,
-)
+from kyara_utils.evaluation.backends import conversation, generating
+from kyara_utils.evaluation.backends.journal import Journal, answer_key, fingerprint
+from kyara_utils.evaluation.backends.letters import choice_row, choice_rows, exam_prompt
+from kyara_utils.evaluation.backends.loglikelihood import choice_logprobs
+from kyara_utils.evaluation.scored.exam import score_response
 from kyara_utils.evaluation.scoring import LETTERS
+from kyara_utils.llm import Request, label_logprobs
+from kyara_utils.llm.ask import TOP
 from kyara_utils.runs.errors import KyaraError
 
-__all__ = ["EndpointBackend", "Journal", "ReplayBackend", "TransformersBackend", "calibrated", "load_model"]
 Row = dict[str, Any]
-
-
-class Journal:
-    """Answers kept as they come, one JSON line each, keyed by everything that decides them.
-
-    A run that was killed is continued by running it again; the line it was cut in is asked for again.
-    """
-
-    def __init__(self, path: Path | None = None):
-        self.path, self.found = Path(path) if path else None, {}
-        if self.path is None:
-            return
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                self.found[entry["key"]] = entry["value"]
-            except (ValueError, TypeError, KeyError):
-                continue
-        if text and not text.endswith("\n"):
-            self._write("\n")
-
-    def put(self, key: str, value: Any) -> None:
-        """Keep one answer; it is on disk when this returns."""
-        self.found[key] = value
-        if self.path:
-            self._write(json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n")
-
-    def _write(self, text: str) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise KyaraError(f"cannot write {self.path} ({error.strerror}); free the disk, then rerun") from error
 
 
 class TransformersBackend:
@@ -101,21 +64,28 @@ class TransformersBackend:
         values = self._resumed(prompts, {"max_tokens": max_tokens, "stop": list(stop)}, work)
         return [{"id": ask["id"], **value, "error": ""} for ask, value in zip(asks, values, strict=True)]
 
+    def converse(self, asks: Sequence[Row], max_tokens: int = 256) -> list[Row]:
+        """Greedy answers, turn by turn, through the model's chat template."""
+
+        def reply(conversations: list[list[Row]]) -> list[Row]:
+            return self.generate([{"id": i, "messages": one} for i, one in enumerate(conversations)], max_tokens)
+
+        return conversation.by_turns(asks, conversation.chat, reply)
+
+    def weights(self) -> tuple[Any, Any]:
+        """The model and its tokenizer."""
+        return self.model, self.tokenizer
+
     def _resumed(self, prompts: list[str], settings: Row, work: Callable) -> list[Any]:
         """Answers in order; only prompts without a kept answer are worked on, each once."""
         journal = self.journal or Journal()
         weights = fingerprint(self.model) if self.journal else ""  # each time: training may have changed them
-        keys = [_key(weights, prompt, settings) for prompt in prompts]
+        keys = [answer_key(weights, prompt, settings) for prompt in prompts]
         todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in journal.found}
         missing = list(todo)
         if missing:
             work(list(todo.values()), lambda i, value: journal.put(missing[i], value))
         return [journal.found[key] for key in keys]
-
-
-def _key(fingerprint: str, prompt: str, settings: Row) -> str:
-    text = json.dumps([fingerprint, prompt, settings], ensure_ascii=False, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def load_model(name: str | Path) -> tuple[Any, Any]:
@@ -134,28 +104,18 @@ def load_model(name: str | Path) -> tuple[Any, Any]:
         raise KyaraError(f"cannot load {name} ({reason}); give a transformers folder or a Hub name") from error
 
 
-def fingerprint(model: Any) -> str:
-    """Hash of a model's weights and configuration: the same name with other weights is another model."""
-    import torch
-
-    digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode(), digest_size=12)
-    for name, weight in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 class EndpointBackend:
-    """A `kyara_utils.llm.Client`: every response is stored by the client, so a rerun asks only for what is missing."""
+    """A `kyara_utils.llm.Client`: every response is stored by the client, so a rerun asks only for what is missing.
 
-    def __init__(self, client: Any):
-        self.client = client
+    `folder` holds the same model for transformers, where there is one: lm-evaluation-harness needs it.
+    """
+
+    def __init__(self, client: Any, folder: Path | None = None):
+        self.client, self.folder = client, folder
+        self.loaded: tuple[Any, Any] | None = None
 
     def choose(self, items: Sequence[Row]) -> list[Row]:
         """Letters from the top log-probabilities after the bare prompt; a letter the server leaves out is unscored."""
-        from kyara_utils.llm import Request, label_logprobs
-        from kyara_utils.llm.ask import TOP
-
         requests = [Request(_user(exam_prompt(item)), max_tokens=1, top_logprobs=TOP, raw=True) for item in items]
         found = self.client.ask(requests, label="multiple choice")
         tables = [label_logprobs(response, LETTERS) for response in found]
@@ -163,8 +123,6 @@ class EndpointBackend:
 
     def generate(self, asks: Sequence[Row], max_tokens: int = 256, stop: Sequence[str] = ()) -> list[Row]:
         """Greedy answers: conversations through the server's chat template, prompts as bare text."""
-        from kyara_utils.llm import Request
-
         requests = [
             Request(ask.get("messages") or _user(ask["prompt"]), max_tokens, stop=tuple(stop), raw="prompt" in ask)
             for ask in asks
@@ -176,6 +134,16 @@ class EndpointBackend:
             }
             for ask, response in zip(asks, self.client.ask(requests, label="answers"), strict=True)
         ]  # fmt: skip
+
+    def converse(self, asks: Sequence[Row], max_tokens: int = 256) -> list[Row]:
+        """Greedy answers, turn by turn; a base model answers behind worked examples."""
+        return conversation.converse(self.client, asks, max_tokens)
+
+    def weights(self) -> tuple[Any, Any] | None:
+        """The model of `folder`, loaded once."""
+        if self.folder is not None and self.loaded is None:
+            self.loaded = load_model(self.folder)
+        return self.loaded
 
 
 def _user(text: str) -> list[dict[str, str]]:
@@ -203,13 +171,23 @@ class ReplayBackend:
         """The stored texts; `max_tokens` and `stop` were settled when they were made."""
         return [self._stored(ask["id"]) for ask in asks]
 
+    def converse(self, asks: Sequence[Row], max_tokens: int = 0) -> list[Row]:
+        """The stored texts; where several turns are stored they are a list under `turns`."""
+        rows = [self._stored(ask["id"]) for ask in asks]
+        stored = [self.rows.get(row["id"], {}).get("turns") or [row["text"] or ""] for row in rows]
+        return [
+            row | {"turns": turns, "text": None if row["error"] else "\n".join(turns)}
+            for row, turns in zip(rows, stored, strict=True)
+        ]
+
+    def weights(self) -> None:
+        """There is no model."""
+
     def choose(self, items: Sequence[Row]) -> list[Row]:
         """Letters from stored log-probabilities, else what TC-Eval's rule reads in the stored text."""
         return [self._chosen(item, self._stored(item["id"])) for item in items]
 
     def _chosen(self, item: Row, stored: Row) -> Row:
-        from kyara_utils.evaluation.scored.exam import score_response
-
         table = {} if stored["error"] else self.rows[item["id"]].get("logprobs") or {}
         row = choice_row(item, table, stored["error"], None)
         if not table and stored["text"]:

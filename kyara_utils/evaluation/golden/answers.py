@@ -1,6 +1,6 @@
-"""Golden checks of the answer-scored benchmarks: ZeroEval's five and the exams, from raw outputs to the figure."""
+"""Golden checks of answer-scored benchmarks, from raw outputs to the published figure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from kyara_utils.evaluation.golden.figures import Figure, failure, not_run
@@ -13,7 +13,7 @@ from kyara_utils.evaluation.golden.golden_files import (
     record_files,
 )
 from kyara_utils.evaluation.judged.judgment_files import reading
-from kyara_utils.evaluation.scored import exam, zebra, zeroeval
+from kyara_utils.evaluation.scored import exam
 from kyara_utils.runs.errors import KyaraError
 
 PRINTED = 0.005 + 1e-9  # figures printed to two decimals; one item of the largest set is 0.036
@@ -21,56 +21,59 @@ PERCENT = {"accuracy": PRINTED, "no_answer": PRINTED, "total": 0.0}
 GRID = PERCENT | {name: PRINTED for name in ("cell_accuracy", "small", "medium", "large", "xl")}
 SHARE = 5e-7 + 1e-12  # figures printed to six decimals
 EXAM = dict.fromkeys(("macro_average", "micro", "macro_category", exam.CARD, *exam.GROUPS), SHARE) | {"total": 0.0}
+Summarise = Callable[[list[Row]], dict[str, float]]
 
 
-def check_zeroeval(folder: Path) -> Iterator[Figure]:
-    """Re-score `zeroeval/BENCHMARK/MODEL.jsonl[.gz]` against `expected.csv`; a damaged file is a mismatch row."""
+def check_outputs(
+    folder: Path, name: str, score: Callable[[Row, str], Row], summarise: Summarise, tolerances: Mapping[str, float]
+) -> Iterator[Figure]:
+    """Re-score folder/name/MODEL.jsonl[.gz] against its `expected.csv`; a damaged file is a mismatch row.
+
+    `score(row, model)` scores one published row, `summarise` makes the protocol's percentages of them.
+    """
+    place = Path(folder) / name
+    if not place.is_dir():
+        return
+    try:
+        expected = read_expected(place)
+    except KyaraError as error:
+        yield failure(f"{name} expected.csv", error)
+        return
+    for model, path in record_files(place):
+        try:
+            rows, published = read_records(path), expected.get(model, {})
+            with reading(path):
+                rows = rows[: int(published.get("first_rows") or len(rows))]
+                found = summarise([score(row, model) for row in rows])
+            yield from compare(f"{name} {model}", published, found, tolerances, "%")
+        except KyaraError as error:
+            yield failure(f"{name} {model}", error)
+
+
+def check_exam(folder: Path, name: str) -> Iterator[Figure]:
+    """Re-score folder/name: `questions`, one file of responses a model, `expected.csv`."""
+    place = Path(folder) / name
+    models = record_files(place, leave_out=("questions",))
+    if not models:
+        return
+    try:
+        questions, expected = read_named(place, "questions"), read_expected(place)
+    except KyaraError as error:
+        yield failure(name, error)
+        return
+    for model, path in models:
+        try:
+            responses = read_records(path)
+            with reading(path):
+                found = exam.aggregate(exam.score_exam(questions, responses))
+            yield from compare(f"{name} {model}", expected.get(model), found, EXAM)
+        except KyaraError as error:
+            yield failure(f"{name} {model}", error)
+
+
+def check_unread(folder: Path, known: Mapping[str, object]) -> Iterator[Figure]:
+    """Say which folders of ZeroEval's outputs have no scorer: silence would look like success."""
     root = Path(folder) / "zeroeval"
     for place in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else ():
-        name = f"zeroeval/{place.name}"
-        if place.name not in (*zeroeval.BENCHMARKS, zebra.BENCHMARK):
-            yield not_run(name, f"no scorer for it; known: {', '.join((*zeroeval.BENCHMARKS, zebra.BENCHMARK))}")
-            continue
-        try:
-            expected = read_expected(place)
-        except KyaraError as error:
-            yield failure(f"{name} expected.csv", error)
-            continue
-        for model, path in record_files(place):
-            try:
-                yield from _zeroeval_figures(place.name, model, path, expected.get(model, {}))
-            except KyaraError as error:
-                yield failure(f"{name} {model}", error)
-
-
-def _zeroeval_figures(benchmark: str, model: str, path: Path, expected: Row) -> Iterator[Figure]:
-    rows, name = read_records(path), f"zeroeval/{benchmark} {model}"
-    with reading(path):
-        rows = rows[: int(expected.get("first_rows") or len(rows))]
-        if benchmark == zebra.BENCHMARK:
-            found, tolerances = zebra.summarise_grids([zebra.score_row(row) for row in rows]), GRID
-        else:
-            found, tolerances = zeroeval.summarise([zeroeval.score(benchmark, row, model) for row in rows]), PERCENT
-    yield from compare(name, expected, found, tolerances, "%")
-
-
-def check_exams(folder: Path) -> Iterator[Figure]:
-    """Re-score `tmmlu/` and `tmmluplus/`: `questions`, one file of responses a model, `expected.csv`."""
-    for place in ("tmmlu", "tmmluplus"):
-        models = record_files(Path(folder) / place, leave_out=("questions",))
-        if not models:
-            continue
-        try:
-            questions = read_named(Path(folder) / place, "questions")
-            expected = read_expected(Path(folder) / place)
-        except KyaraError as error:
-            yield failure(place, error)
-            continue
-        for model, path in models:
-            try:
-                responses = read_records(path)
-                with reading(path):
-                    found = exam.aggregate(exam.score_exam(questions, responses))
-                yield from compare(f"{place} {model}", expected.get(model), found, EXAM)
-            except KyaraError as error:
-                yield failure(f"{place} {model}", error)
+        if place.name not in known:
+            yield not_run(f"zeroeval/{place.name}", f"no scorer for it; known: {', '.join(known)}")

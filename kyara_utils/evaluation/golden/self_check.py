@@ -1,30 +1,20 @@
 """Golden self-check: before any of our scores is believed, published ones are re-derived from published outputs.
 
-`python -m kyara_utils.evaluation.golden [FOLDER]` re-scores every file it knows in a folder, prints each figure beside
-the recomputed one, and exits with 1 on a mismatch, a damaged file, or when nothing was compared. Without a folder it
-runs on small fixtures that come with the package.
+`python -m kyara_utils.evaluation.golden [FOLDER]` re-scores every file that a registered benchmark knows in a folder,
+prints each figure beside the recomputed one, and exits with 1 on a mismatch, a damaged file, or when nothing was
+compared. Without a folder it runs on small fixtures that come with the package.
 """
 
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 from kyara_utils.evaluation.golden.figures import MISMATCH, OK, Figure, failure
+from kyara_utils.evaluation.registry import checks
 from kyara_utils.runs.errors import KyaraError
 
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "golden"
-CHECKS = (  # (module, function); imported only when run
-    ("golden.answers", "check_zeroeval"),
-    ("golden.answers", "check_exams"),
-    ("golden.ifeval_verdicts", "check"),
-    ("judged.mt_bench", "check"),
-    ("judged.alpaca", "check"),
-    ("judged.arena", "check"),
-    ("judged.alignbench", "check"),
-    ("judged.agreement", "check"),
-)
 COLUMNS = ("figure", "published", "recomputed", "difference", "tolerance", "status")
 
 
@@ -36,13 +26,13 @@ def run(folder: Path | str = BUNDLED) -> Iterator[Figure]:
     folder = Path(folder)
     if not folder.is_dir():
         raise KyaraError(f"{folder} is no folder; give one laid out like {BUNDLED.name}/zeroeval/gsm/MODEL.jsonl.gz")
-    for module, function in CHECKS:
+    for name, check in checks().items():
         try:
-            yield from getattr(import_module(f"kyara_utils.evaluation.{module}"), function)(folder)
+            yield from check(folder)
         except KyaraError as error:
-            yield failure(module, error)
+            yield failure(name, error)
         except Exception as error:  # damaged data can fail anywhere; the other checks must still be heard
-            yield failure(module, f"cannot be checked: {error!r}")
+            yield failure(name, f"cannot be checked: {error!r}")
 
 
 def table(figures: list[Figure]) -> list[dict[str, str]]:
@@ -59,6 +49,19 @@ def table(figures: list[Figure]) -> list[dict[str, str]]:
 
 def _number(value: float) -> str:
     return "-" if value != value else f"{value:.10g}"
+
+
+def one_of_each(figures: list[Figure]) -> list[Figure]:
+    """The last figure of each kind, a sample for the eye."""
+    return list({figure.name.split("/")[0]: figure for figure in figures}.values())
+
+
+def require(figures: list[Figure], folder: object) -> None:
+    """Raise KyaraError, naming the first mismatch, unless the figures pass: no score of ours is believed then."""
+    if not passed(figures):
+        wrong = next((figure.name for figure in figures if figure.status == MISMATCH), "nothing was compared")
+        fix = "run: python -m kyara_utils.evaluation.golden FOLDER"
+        raise KyaraError(f"the golden self-check of {folder!r} failed ({wrong}); {fix}")
 
 
 def passed(figures: list[Figure]) -> bool:

@@ -1,4 +1,4 @@
-"""How far a judge can be trusted: agreement with people, with itself when the answers change places, and over repeats.
+"""How far a judge can be trusted: agreement with people, and with itself when the answers change places.
 
 Definitions of princeton-nlp/LLMBar (Zeng et al. 2024, arXiv 2310.07641): every pair is judged in both orders; the
 average agreement counts each order, `both` needs both right, consistency needs the same winner twice.
@@ -6,16 +6,15 @@ average agreement counts each order, `both` needs both right, consistency needs 
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
-
-import numpy as np
 
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import compare
 from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table
-from kyara_utils.evaluation.statistics import bootstrap_mean, pearson, spearman, wilson
+from kyara_utils.evaluation.statistics import bootstrap_mean, pearson, wilson
 
 ORDERS = ("swap = False", "swap = True")
 
@@ -33,13 +32,13 @@ def agreement(rows: Sequence[Row]) -> Row:
              ("forward", "reverse")]  # fmt: skip
     average, low, high = (100 * x for x in bootstrap_mean([(a + b) / 2 for a, b in zip(*right, strict=True)]))
     same = [row["forward"] is not None and row["forward"] == row["reverse"] for row in rows]
-    flips = [row["forward"] for row in rows if {row["forward"], row["reverse"]} == {"1", "2"}]
+    flips = _flips(rows)
     return {
         "forward": _percent(right[0]), "reverse": _percent(right[1]), "average": average, "low": low, "high": high,
         "both": _percent([a and b for a, b in zip(*right, strict=True)]), "consistent": _percent(same),
         "kappa": cohen_kappa([row["forward"] for row in rows], [row["reverse"] for row in rows]), "n": n,
         "unscored": sum(row["forward"] is None or row["reverse"] is None for row in rows), "flips": len(flips),
-        "first": flips.count("1") / len(flips) if flips else math.nan,
+        "first": _first_share(flips),
     }  # fmt: skip
 
 
@@ -61,43 +60,30 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> float:
 def position_bias(rows: Sequence[Row]) -> Row:
     """Does the judge follow the place? Share of flipped pairs with its Wilson interval, and the first place's share."""
     scored = [row for row in rows if row["forward"] is not None and row["reverse"] is not None]
-    found = agreement(scored)
-    low, high = wilson(found["flips"], len(scored))
-    rate = found["flips"] / len(scored) if scored else math.nan
-    return {"n": len(scored), "flip_rate": rate, "low": low, "high": high, "first": found["first"]}
+    flips = _flips(scored)
+    low, high = wilson(len(flips), len(scored))
+    rate = len(flips) / len(scored) if scored else math.nan
+    return {"n": len(scored), "flip_rate": rate, "low": low, "high": high, "first": _first_share(flips)}
+
+
+def _flips(rows: Sequence[Row]) -> list[str]:
+    """Of the pairs whose winner changed with the places: the winner when answer 1 was shown first."""
+    return [row["forward"] for row in rows if {row["forward"], row["reverse"]} == {"1", "2"}]
+
+
+def _first_share(flips: list[str]) -> float:
+    return flips.count("1") / len(flips) if flips else math.nan
 
 
 def length_preference(rows: Sequence[Row]) -> float:
-    """Correlation of the verdict (1 for answer 1, in both orders) with log length ratio of answer 1 to answer 2.
+    """Correlation of the verdict (1 for answer 1, ½ for a tie, over both orders) with the log ratio of the lengths.
 
     Rows also hold output_1 and output_2; near 0 is a judge who does not mind length (or a set that is balanced).
     """
     ratio = [math.log((len(row["output_1"]) + 1) / (len(row["output_2"]) + 1)) for row in rows]
-    choice = [_share([row["forward"], row["reverse"]]) for row in rows]
-    return pearson(choice, ratio)
-
-
-def _share(winners: Sequence[str | None]) -> float:
-    known = [winner == "1" for winner in winners if winner is not None]
-    return sum(known) / len(known) if known else math.nan
-
-
-def human_correlation(
-    human: Mapping[Any, float], judged: Mapping[Any, float | None], seed: int = 0, n: int = 1000
-) -> Row:
-    """Correlation of judge and human scores over the items both scored: Pearson with its 95 % interval, and Spearman.
-
-    For the CritiqueLLM sample of AlignBench answers (people gave 1–5, the judge 1–10; correlation ignores the scale).
-    """
-    items = [item for item in human if judged.get(item) is not None]
-    x, y = (np.array([float(scores[item]) for item in items]) for scores in (human, judged))
-    generator, found = np.random.default_rng(seed), []
-    for _ in range(n if len(items) > 2 else 0):
-        drawn = generator.integers(0, len(items), len(items))
-        found.append(pearson(x[drawn], y[drawn]))
-    low, high = np.nanpercentile(found, [2.5, 97.5]) if found else (math.nan, math.nan)
-    tests = {"pearson": pearson(x, y), "low": float(low), "high": float(high), "spearman": spearman(x, y)}
-    return tests | {"n": len(items), "unscored": len(human) - len(items)}
+    points = {"1": 1.0, "2": 0.0, "tie": 0.5}
+    known = [[points[row[order]] for order in ("forward", "reverse") if row[order] is not None] for row in rows]
+    return pearson([mean(values) if values else math.nan for values in known], ratio)
 
 
 def best_and_worst(scores: Sequence[float | None]) -> tuple[int, int] | None:
@@ -109,19 +95,32 @@ def best_and_worst(scores: Sequence[float | None]) -> tuple[int, int] | None:
 
 
 def verdict_rows(records: Sequence[Row]) -> list[Row]:
-    """Read published results ({label, results: [{"swap = False": {winner}, "swap = True": …}]}) as agreement rows."""
+    """Read published results ({label, results: […, {"swap = False": {winner}, "swap = True": …}]}) as agreement rows.
+
+    The last of `results` holds the two games that count: judges that first write metrics or a reference answer store
+    those before it, and judges that weigh two contradicting verdicts again store the first two games before it.
+    """
     return [
         record | {name: None if games[order].get("winner") is None else str(games[order]["winner"]) for name, order in
                   (("forward", ORDERS[0]), ("reverse", ORDERS[1]))}
         for record in records
-        for games in record["results"]
+        for games in record["results"][-1:]
     ]  # fmt: skip
 
 
-EXPECTED = {
-    "correct_False": "forward", "correct_True": "reverse", "correct_average": "average", "correct_both": "both",
-    "equal": "consistent", "kappa_agreement": "kappa",
-}  # fmt: skip
+def published_statistics(rows: Sequence[Row]) -> Row:
+    """LLMBar's own statistics of agreement rows, in its names (`LLMEvaluator/evaluate.py`).
+
+    Two of them differ from `agreement` where a judge said nothing readable: a pair unread in both orders is `equal`,
+    and `kappa_agreement` is that of "answer 1 or not", an unread game being "not".
+    """
+    found = agreement(rows)
+    same = _percent([row["forward"] == row["reverse"] for row in rows])
+    first = ([row[order] == "1" for row in rows] for order in ("forward", "reverse"))
+    return {
+        "correct_False": found["forward"], "correct_True": found["reverse"], "correct_average": found["average"],
+        "correct_both": found["both"], "equal": same, "kappa_agreement": cohen_kappa(*first),
+    }  # fmt: skip
 
 
 def check(folder: Path) -> Iterator[Figure]:
@@ -137,10 +136,9 @@ def check(folder: Path) -> Iterator[Figure]:
 def _check_judge(judge: str, rows: list[Row], published: Row) -> Iterator[Figure]:
     if "results" not in rows[0]:  # the human scores of AlignBench answers hold no verdicts
         return
-    measured = agreement(verdict_rows(rows))
-    found = {column: measured[name] for column, name in EXPECTED.items()}
+    found = published_statistics(verdict_rows(rows))
     shares = {column: text.rsplit("=", 1)[-1].rstrip(" %") for column, text in published.items() if text}
-    yield from compare(f"judge_agreement/{judge}", shares, found, dict.fromkeys(EXPECTED, 1e-6))
+    yield from compare(f"judge_agreement/{judge}", shares, found, dict.fromkeys(found, 1e-6))
 
 
 def _check_rewards(name: str, rows: list[Row]) -> Iterator[Figure]:

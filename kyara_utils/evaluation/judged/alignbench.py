@@ -120,6 +120,11 @@ def judge_align(
     ]  # fmt: skip
 
 
+def fold_of(category: str) -> str:
+    """The fold of a category in either script; an unknown category is its own."""
+    return FOLDS.get(TRADITIONAL.get(category, category), category)
+
+
 def aggregate(folds: Mapping[str, float]) -> dict[str, float]:
     """Reasoning = mean(math, logic), language = mean of the other six, overall = mean of these two."""
     reasoning = sum(folds[name] for name in REASONING.values()) / len(REASONING)
@@ -132,9 +137,9 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> list[Row]:
 
     The intervals resample questions. A fold without a scored question leaves the averages that need it NaN.
     """
-    folds = [FOLDS.get(TRADITIONAL.get(row["category"], row["category"]), "") for row in rows]
-    if "" in folds:
-        raise KyaraError(f"AlignBench has no category {rows[folds.index('')]['category']!r}; correct the rows")
+    folds = [fold_of(row["category"]) for row in rows]
+    if strange := set(folds) - set(FOLDS.values()):
+        raise KyaraError(f"AlignBench has no category {strange.pop()!r}; correct the rows")
     scores = [math.nan if row["score"] is None else float(row["score"]) for row in rows]
     counts = {name: sum(f == name and not math.isnan(s) for f, s in zip(folds, scores, strict=True)) for name in
               FOLDS.values()}  # fmt: skip

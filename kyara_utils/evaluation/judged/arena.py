@@ -15,8 +15,6 @@ from kyara_utils.evaluation.judged.bradley_terry import (
     START,
     bootstrap_scores,
     bradley_terry,
-    style_control,
-    style_of,
     win_rate,
 )
 from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table, reading
@@ -97,20 +95,15 @@ def judge_arena(
     ]
 
 
-def battles_from(
-    rows: Sequence[Row], baseline: str = BASELINE, answers: Mapping[str, Mapping[str, str]] | None = None
-) -> list[Row]:
-    """Turn judged rows into battles {question_id, model_a (baseline), model_b, winner, weight}; unscored games drop.
-
-    With `answers` = {model: {question_id: text}} each battle also holds style_a and style_b for `style_control`.
-    """
+def battles_from(rows: Sequence[Row], baseline: str = BASELINE) -> list[Row]:
+    """Turn judged rows into battles {question_id, model_a (baseline), model_b, winner, weight}; unscored games drop."""
     battles = []
     for row in rows:
         for position, game in enumerate(row["games"][:2]):
             if game["score"] in LABELS:
                 battle = _battle(game["score"], swapped=position == 1)
                 names = {"question_id": row["question_id"], "model_a": baseline, "model_b": row["model"]}
-                battles.append(names | battle | _styles(names, answers))
+                battles.append(names | battle)
     return battles
 
 
@@ -120,12 +113,6 @@ def _battle(label: str, swapped: bool) -> Row:
         return {"winner": "tie", "weight": weight}
     first = label.startswith("A") != swapped  # game 1 shows the baseline as A, game 2 as B
     return {"winner": "model_a" if first else "model_b", "weight": weight}
-
-
-def _styles(names: Row, answers: Mapping[str, Mapping[str, str]] | None) -> Row:
-    if answers is None:
-        return {}
-    return {f"style_{side}": style_of(answers[names[f"model_{side}"]][names["question_id"]]) for side in "ab"}
 
 
 def summarise(rows: Sequence[Row], baseline: str = BASELINE, bootstrap: int = 100, seed: int = 42) -> list[Row]:
@@ -145,18 +132,6 @@ def summarise(rows: Sequence[Row], baseline: str = BASELINE, bootstrap: int = 10
         scored = sum(game["score"] in LABELS for game in games)
         found.append({"model": model, "score": ends[0]} | rates | {"n": scored, "unscored": len(games) - scored})
     return sorted(found, key=lambda row: (math.isnan(row["score"]), -row["score"]))
-
-
-def summarise_style(
-    rows: Sequence[Row], answers: Mapping[str, Mapping[str, str]], baseline: str = BASELINE
-) -> tuple[list[Row], Row]:
-    """Win rates at equal style {model, score, win_rate}, best first, and the coefficient of each style count."""
-    scores, coefficients = style_control(battles_from(rows, baseline, answers), baseline)
-    found = [
-        {"model": model, "score": score, "win_rate": win_rate(score, scores[baseline])}
-        for model, score in sorted(scores.items(), key=lambda item: -item[1])
-    ]
-    return found, coefficients
 
 
 def check(folder: Path) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""Bradley–Terry scores of judged battles, their bootstrap, and style control: the mathematics of Arena-Hard v0.1.
+"""Bradley–Terry scores of judged battles and their bootstrap: the mathematics of Arena-Hard v0.1.
 
 A joint logistic fit without intercept: the two models of a battle have features ±ln 10, a tie is one win for each
 side, score = 400·coefficient + 1000 (Chiang et al. 2024, arXiv 2403.04132). Resampling draws battles with replacement;
@@ -6,8 +6,7 @@ since only the counts of equal battles matter, a multinomial draw of counts give
 """
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ from kyara_utils.evaluation.judged.logistic import fit_logistic
 from kyara_utils.runs.errors import KyaraError
 
 SCALE, START, BASE = 400.0, 1000.0, 10.0
-STYLE = ("tokens", "headers", "lists", "bold")
-CODE = re.compile(r"```[^`]{0,100000}```")
-HEADER = re.compile(r"^#{1,6}\s", re.MULTILINE)
-LIST = re.compile(r"^[ \t]{0,40}(?:[0-9]{1,9}\.|[-*+])\s", re.MULTILINE)
-BOLD = re.compile(r"\*\*[^*\n]{1,10000}\*\*|__[^_\n]{1,10000}__")
-WORDS = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
 
 
 def win_rate(score: float, baseline: float) -> float:
@@ -82,40 +75,3 @@ def bootstrap_scores(
         drawn = 2.0 * generator.multinomial(total, weights / weights.sum())
         found.append(_scores(fit_logistic(features, labels, drawn, start=start), models, baseline, anchor))
     return {model: np.array([scores[model] for scores in found]) for model in models}
-
-
-def approximate_tokens(text: str) -> int:
-    """Rough token count for style control (no tokenizer): words in pieces of six letters, every other sign is one."""
-    return len(WORDS.findall(text))
-
-
-def style_of(text: str, count_tokens: Callable[[str], int] = approximate_tokens) -> dict[str, int]:
-    """Count what style control corrects for: tokens, and outside code fences headers, list items and bold spans."""
-    prose = CODE.sub("", text)
-    counts = (count_tokens(text), *(len(pattern.findall(prose)) for pattern in (HEADER, LIST, BOLD)))
-    return dict(zip(STYLE, counts, strict=True))
-
-
-def _style_features(battles: Sequence[dict[str, Any]], weights: np.ndarray) -> np.ndarray:
-    """(a − b)/(a + b + 1) of each style count, standardised over the weighted battles (population deviation)."""
-    a, b = (np.array([[battle[side][name] for name in STYLE] for battle in battles], float) for side in
-            ("style_a", "style_b"))  # fmt: skip
-    ratio = (a - b) / (a + b + 1)
-    mean = weights @ ratio / weights.sum()
-    spread = np.sqrt(weights @ (ratio - mean) ** 2 / weights.sum())
-    return (ratio - mean) / np.where(spread > 0, spread, 1.0)
-
-
-def style_control(
-    battles: Sequence[dict[str, Any]], baseline: str, anchor: float = 1114.0
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores at equal style, and the style coefficients; battles also hold style_a and style_b (see `style_of`).
-
-    As the reference: L2 of strength 1, features (a − b)/(a + b + 1), baseline shifted to `anchor`.
-    """
-    models = _names(battles, baseline)
-    features, labels, weights = _design(battles, models)
-    features = np.column_stack([features, _style_features(battles, weights)])
-    theta = fit_logistic(features, labels, weights, l2=1.0)
-    coefficients = {name: float(value) for name, value in zip(STYLE, theta[len(models) :], strict=True)}
-    return _scores(theta, models, baseline, anchor), coefficients

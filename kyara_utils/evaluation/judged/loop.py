@@ -65,22 +65,6 @@ def judge_answers(
     return [_verdict(value, first[i], second.get(i), parse) for i, value in enumerate(values)]
 
 
-def judge_repeats(
-    client: Client,
-    requests: Sequence[Request],
-    parse: Callable[[Response], Any],
-    repeats: int = 3,
-    label: str = "judge",
-) -> list[list[Any]]:
-    """Judge every request `repeats` times afresh; per request the verdicts' values, None where one was unscored.
-
-    For `statistics.repeat_deviation`: even at temperature 0 published judges disagree with themselves.
-    """
-    asked = [replace(request, sample=request.sample + 2 * k) for request in requests for k in range(repeats)]
-    values = [verdict.value for verdict in judge_answers(client, asked, parse, label=f"{label}, {repeats} times")]
-    return [values[i : i + repeats] for i in range(0, len(values), repeats)]
-
-
 def _value(response: Response, parse: Callable[[Response], Any]) -> Any:
     return None if response.error else parse(response)
 

@@ -35,10 +35,11 @@ def load_items(name: str, limit_per_subject: int = 0) -> list[dict[str, Any]]:
 
 def benchmark_texts() -> dict[str, str]:
     """Return {item id: question, options and reference, one per line} over all bundled benchmarks."""
-    return {item["id"]: _text(item) for name in benchmark_names() for item in load_items(name)}
+    return {item["id"]: item_text(item) for name in benchmark_names() for item in load_items(name)}
 
 
-def _text(item: dict[str, Any]) -> str:
+def item_text(item: dict[str, Any]) -> str:
+    """An item's question, options and reference, one per line."""
     parts = []
     for field in TEXT_FIELDS:
         value = item.get(field, "")

@@ -81,7 +81,7 @@ def run_harness(
     """Run tasks of the harness; one row a task and answer filter (`none` where a task has one way of reading).
 
     `leaderboard` stands for the Open LLM Leaderboard's six. `model` is a transformers model, or an
-    `lm_eval.api.model.LM` (e.g. `replay_lm`), which brings its own tokenizer.
+    `lm_eval.api.model.LM`, which brings its own tokenizer.
     `include_path` is a folder of own task files; a task there may say `include: <a stock task>.yaml` and name local
     data (`dataset_path: json`, `dataset_kwargs: {data_files: …}`). Rows {task, filter, metric, raw, normalised,
     choices, n, correct, wrong, unscored, low, high, metrics, documents}: raw and its Wilson interval are shares,
@@ -160,26 +160,3 @@ def _outcome(sample: Row, metric: str) -> str:
     if all(answer is None or isinstance(answer, str) and not answer.strip() for answer in answers):
         return UNSCORED
     return CORRECT if float(sample[metric]) == 1.0 else WRONG
-
-
-def replay_lm(texts: dict[str, str]) -> Any:
-    """An `LM` without a model that answers each prompt with the stored text whose key the prompt contains.
-
-    The longest key wins; a prompt without one gets an empty answer, which `run_harness` counts as unscored.
-    """
-    from lm_eval.api.model import LM
-
-    class Replay(LM):
-        def generate_until(self, requests: list, disable_tqdm: bool = False) -> list[str]:
-            return [self._text(request.args[0]) for request in requests]
-
-        def _text(self, prompt: str) -> str:
-            keys = [key for key in texts if key in prompt]
-            return texts[max(keys, key=len)] if keys else ""
-
-        def loglikelihood(self, requests: list, disable_tqdm: bool = False) -> list:
-            raise KyaraError("stored texts have no log-likelihoods; replay generated tasks, or give a model")
-
-        loglikelihood_rolling = loglikelihood
-
-    return Replay()

@@ -7,10 +7,9 @@ summary. The solutions are masked in the public set; a row here carries its own,
 import re
 from typing import Any
 
-from kyara_utils.evaluation.scored.zeroeval import LONGEST, Row, json_spans, last_object, load_object, output_text
+from kyara_utils.evaluation.scored.zeroeval import Row, json_spans, last_object, load_object
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 
-BENCHMARK = "zebra-grid"
 SIZES = {
     "small": "2*2 2*3 2*4 2*5 2*6 3*2 3*3 4*2".split(),
     "medium": "3*4 3*5 3*6 4*3 4*4 5*2 6*2".split(),
@@ -88,13 +87,6 @@ def _plain(truth: dict[tuple[str, str], str], table: dict[str, dict[str, str]]) 
         table.get(house.removeprefix("House "), {}).get(_squeeze(column)) == _squeeze(value)
         for (house, column), value in truth.items()
     )
-
-
-def score_row(row: Row) -> Row:
-    """Score a raw row {output, size, solution}; adds `size` ("3*4": houses * attributes)."""
-    text = output_text(row)
-    scored = score_grid(text if len(text) <= LONGEST else "", row["solution"])
-    return scored | {"size": str(row.get("size", ""))}
 
 
 def size_class(size: str) -> str:

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from kyara_utils.evaluation.scored.rational import evaluate
-from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
+from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG, outcome
 
 Row = dict[str, Any]
-BENCHMARKS = ("gsm", "math-l5", "crux", "mmlu-redux")
 LONGEST = 1_000_000
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BRACE = re.compile(r"[{}]")
@@ -37,6 +36,11 @@ def output_text(row: Row) -> str:
     output = row["output"]
     output = output[0] if isinstance(output, list) and output else output
     return output if isinstance(output, str) else ""
+
+
+def within(text: str) -> str:
+    """The text, or "" when it is longer than `LONGEST` characters: unscored then."""
+    return text if len(text) <= LONGEST else ""
 
 
 def json_spans(text: str) -> Iterator[str]:
@@ -126,11 +130,11 @@ def score_string(text: str, gold: str, model: str = "") -> Row:
     """
     answer = stated_answer(text, first_object(text), model)
     stated = _text(answer).strip("'\"").replace("\n", "\\n")
-    strict = UNSCORED if answer is None else _outcome(stated == gold.strip("'\""))
+    strict = UNSCORED if answer is None else outcome(stated == gold.strip("'\""))
     late = stated_answer(text, last_object(text), model)
     lines = text.strip().rsplit("\n", 1)
     late = _text(late) if late is not None else lines[-1].rpartition("==")[2]
-    lenient = _outcome(_bare(late) == _bare(gold)) if late.strip() or answer is not None else UNSCORED
+    lenient = outcome(_bare(late) == _bare(gold)) if late.strip() or answer is not None else UNSCORED
     return {"strict": strict, "lenient": lenient, "strict_answer": _short(answer), "lenient_answer": late[:40]}
 
 
@@ -147,9 +151,9 @@ def score_letter(text: str, choices: list[str], gold: str, model: str = "") -> R
     letter = LETTERS[choices.index(gold)]
     answer = stated_answer(text, last_object(text), model, empty_counts=False)
     stated = _text(answer)
-    strict = UNSCORED if answer is None else _outcome(stated == letter or f"{letter})" in stated)
+    strict = UNSCORED if answer is None else outcome(stated == letter or f"{letter})" in stated)
     late = _lone_letter(stated, choices) if answer is not None else (ONE_LETTER.findall(text) or [""])[-1]
-    lenient = _outcome(late == letter) if late else UNSCORED if answer is None else WRONG
+    lenient = outcome(late == letter) if late else UNSCORED if answer is None else WRONG
     return {"strict": strict, "lenient": lenient, "strict_answer": _short(answer), "lenient_answer": late}
 
 
@@ -165,24 +169,6 @@ def _text(answer: Any) -> str:
 
 def _short(answer: Any) -> str:
     return "" if answer is None else _text(answer)[:40]
-
-
-def _outcome(passed: bool) -> str:
-    return CORRECT if passed else WRONG
-
-
-def score(benchmark: str, row: Row, model: str = "") -> Row:
-    """Score one raw row {output, answer | choices + correct_answer} of one of `BENCHMARKS`.
-
-    Returns {strict, lenient, strict_answer, lenient_answer}; an output over `LONGEST` characters is unscored.
-    Raises KeyError for a row without its fields.
-    """
-    text = output_text(row)
-    text = text if len(text) <= LONGEST else ""
-    if benchmark == "mmlu-redux":
-        return score_letter(text, row["choices"], row["correct_answer"], model)
-    scorer = score_string if benchmark == "crux" else score_number
-    return scorer(text, str(row["answer"]), model)
 
 
 def summarise(scored: list[Row]) -> dict[str, float]:

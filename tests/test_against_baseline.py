@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_judged_runs import lines
+from test_rated import lines, load_rated
 
+from kyara_utils.evaluation import evaluate
+from kyara_utils.evaluation.benchmark import Judge
+from kyara_utils.evaluation.benchmarks.alpaca_eval import DIFFICULTY
 from kyara_utils.evaluation.card import OURS, card_tables
-from kyara_utils.evaluation.judged import alpaca, baseline_runs, judged_runs
+from kyara_utils.evaluation.judged import alpaca
 from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.llm import Response
 
@@ -43,7 +46,7 @@ def folder(tmp_path, monkeypatch):
 
 def difficulty(folder, values):
     """The file that is on the Hub only."""
-    path = folder / baseline_runs.DIFFICULTY
+    path = folder / DIFFICULTY
     path.write_text("index,difficulty\n" + "".join(f"{i},{value}\n" for i, value in enumerate(values)))
 
 
@@ -70,31 +73,32 @@ class Client:
 
 
 def graded(data, models=("sft",)):
-    client = Client()
-    said = {
-        name: {q["question_id"]: f"ours {name}{'.' * q['question_id']}" for q in data.questions["alpaca_eval"]}
-        for name in models
+    """Every model gives the same answers; AlpacaEval's grow with the question's number."""
+    alpaca_items, arena_items = (data.questions[name].items for name in ("alpaca_eval", "arena_hard"))
+    answers = {
+        model: {
+            "alpaca_eval": [{"id": q["id"], "turns": [f"ours {model}{'.' * q['question_id']}"]} for q in alpaca_items],
+            "arena_hard": [{"id": q["id"], "turns": ["ours"]} for q in arena_items],
+        }
+        for model in models
     }
-    arena = {q["question_id"]: "ours" for q in data.questions["arena_hard"]}
-    return judged_runs.grade(
-        client, data, {name: {"alpaca_eval": texts, "arena_hard": arena} for name, texts in said.items()}
-    )
+    return evaluate.score(data, answers, Judge(Client(), "j"))
 
 
 def test_both_are_loaded_and_each_missing_file_is_named(folder):
     """A card that only says "not run" sends nobody to the file that is missing."""
-    data = judged_runs.load_judged(".", folder)
-    assert {name: len(rows) for name, rows in data.questions.items()} == {"alpaca_eval": N, "arena_hard": N}
+    data = load_rated(".", folder)
+    assert {name: len(found.items) for name, found in data.questions.items()} == {"alpaca_eval": N, "arena_hard": N}
     (folder / REGISTRY["arena_baseline"].place).unlink()
-    again = judged_runs.load_judged(".", folder)
+    again = load_rated(".", folder)
     assert "gpt-4-0314.jsonl in the data folder" in again.reasons["arena_hard"] and "arena_hard" not in again.questions
     assert set(again.questions) == {"alpaca_eval"}
 
 
 def test_win_rates_are_those_of_the_verdicts(folder):
     """A game read from the wrong side gives 100 minus the rate, which looks as good."""
-    rows = graded(judged_runs.load_judged(".", folder))
-    scores = {(row["benchmark"], row["metric"]): row for row in judged_runs.summarise_ratings(rows, "j")}
+    rows = graded(load_rated(".", folder))
+    scores = {(row["benchmark"], row["metric"]): row for row in evaluate.summarise(rows)}
     found = scores["alpaca_eval", "win_rate"]
     assert found["value"] == pytest.approx((0.25 + 6 * 0.75) / 7) and found["low"] <= found["value"] <= found["high"]
     assert (found["n"], found["unscored"]) == (N, 1)
@@ -109,25 +113,25 @@ def test_win_rates_are_those_of_the_verdicts(folder):
 def test_length_control_needs_every_instruction_and_its_difficulty(folder):
     """A fit on a part of the instructions is another figure under the same name."""
     difficulty(folder, np.linspace(-1, 1, N))
-    part = judged_runs.load_judged(".", folder, limit=N - 2)
-    metrics = [row["metric"] for row in judged_runs.summarise_ratings(graded(part), "j")]
+    part = load_rated(".", folder, limit=N - 2)
+    metrics = [row["metric"] for row in evaluate.summarise(graded(part))]
     assert "length_controlled" not in metrics
-    rows = graded(judged_runs.load_judged(".", folder))
+    rows = graded(load_rated(".", folder))
     mine = [row for row in rows if row["benchmark"] == "alpaca_eval"]
     expected = alpaca.summarise(mine, np.linspace(-1, 1, N))[alpaca.CONTROLLED]
-    (found,) = [row for row in judged_runs.summarise_ratings(rows, "j") if row["metric"] == "length_controlled"]
+    (found,) = [row for row in evaluate.summarise(rows) if row["metric"] == "length_controlled"]
     assert found["value"] == pytest.approx(expected / 100)
 
 
 def test_the_card_shows_them_with_the_paired_difference(folder):
     """Shares under ratings of 1 to 10 would stand a hundredth too small."""
-    data = judged_runs.load_judged(".", folder)
+    data = load_rated(".", folder)
     rows = graded(data, ("dpo", "base"))
     for row in rows:
         if row["model"] == "base" and row["question_id"] in (1, "q1"):
             row["score"] = 0.0
-    ratings = judged_runs.summarise_ratings(rows, "j")
-    differences = judged_runs.rating_differences(rows, [("dpo", "base")])
+    ratings = evaluate.summarise(rows)
+    differences = evaluate.differences(rows, ["base", "dpo"])
     lines = {row["score"]: row for row in card_tables(ratings, differences, "dpo", "base")}
     assert lines["AlpacaEval"][OURS].startswith("67.86 [") and lines["AlpacaEval"]["judge"] == "j; not the card's"
     assert lines["AlpacaEval"]["paired difference"].startswith("+10.71 [")  # 0.75 / 7

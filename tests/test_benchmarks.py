@@ -1,4 +1,4 @@
-"""Running the card's answer-scored benchmarks: the path from questions to the card's cells, on stored answers."""
+"""Answer-scored benchmarks: the path from questions to the card's cells, on stored answers."""
 
 import gzip
 import json
@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.evaluation.backends.backend import ReplayBackend
+from kyara_utils.evaluation.benchmark import Benchmark, Questions, Source
 from kyara_utils.evaluation.card import OURS, card_tables, load_published
-from kyara_utils.evaluation.card_runs import load_card_data, plan, question_text, run_benchmark
-from kyara_utils.evaluation.card_scores import leaderboard_rows, paired_differences, summarise_benchmark
-from kyara_utils.evaluation.judged.judged_runs import load_judged
-from kyara_utils.evaluation.registry import BENCHMARKS
+from kyara_utils.evaluation.evaluate import differences, load, summarise
+from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.evaluation.scored.harness import LEADERBOARD, normalise
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
@@ -21,6 +20,12 @@ needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"{TRUTH} is not the
 def line(rows, score, table=""):
     """The card's line with this label."""
     return next(r for r in rows if r["score"] == score and table in r["table"])
+
+
+def run_benchmark(backend, name, items, model):
+    """Ask and score one registered benchmark."""
+    one = get(name)
+    return one.score_all(Questions(items), {model: one.ask(backend, items, 4096)}, None)
 
 
 def test_json_benchmarks_run_and_are_scored():
@@ -57,7 +62,7 @@ def test_prompts_carry_the_question_and_the_shape_that_is_scored():
     asked = []
 
     class Spy:
-        def generate(self, asks, max_tokens):
+        def generate(self, asks, max_tokens, stop=()):
             asked.extend(ask["messages"][-1]["content"] for ask in asks)
             return [{"text": None, "finish_reason": "", "error": "x"} for _ in asks]
 
@@ -90,7 +95,7 @@ def test_tmmlu_plus_is_the_mean_of_its_groups():
     rows = exam_rows(
         {"physics": [right] * 4, "engineering_math": [wrong] * 2, "taxation": [right], "music": [wrong] * 9}
     )
-    scores = {row["metric"]: row for row in summarise_benchmark(rows, "ikala/tmmluplus")}
+    scores = {row["metric"]: row for row in summarise(rows)}
     assert scores["STEM"]["value"] == 0.5 and scores["humanities"]["value"] == 1 and scores["other"]["value"] == 0
     assert scores["macro"]["value"] == pytest.approx(0.5) and scores["macro"]["n"] == 16
     assert scores["macro"]["low"] < 0.5 < scores["macro"]["high"] and "social sciences" not in scores
@@ -99,7 +104,7 @@ def test_tmmlu_plus_is_the_mean_of_its_groups():
 
 def test_interval_of_the_mean_shrinks_with_its_parts():
     """MOVER: four groups of equal width w give a mean of width w / 2; adding widths would give w."""
-    sure = summarise_benchmark(exam_rows({name: ["correct", "wrong"] * 50 for name in ("physics", "taxation")}))
+    sure = summarise(exam_rows({name: ["correct", "wrong"] * 50 for name in ("physics", "taxation")}))
     parts = {row["metric"]: row["high"] - row["value"] for row in sure}
     assert parts["macro"] == pytest.approx(parts["STEM"] / 2**0.5, rel=0.02)
 
@@ -111,13 +116,12 @@ def test_data_that_is_not_there_has_a_reason(tmp_path, monkeypatch):
     (tmp_path / "gsm8k.jsonl").write_text(
         '{"question": "q", "answer": "#### 4"}\n{"question": "r", "answer": "#### 5"}\n'
     )
-    data = load_card_data(tmp_path.name, tmp_path.parent, limit=1)
-    assert [(name, len(items)) for name, items in data.questions.items()] == [("gsm8k", 1)]
-    assert data.datasets == {"gsm8k": "openai/gsm8k"}
+    data = load(Source(tmp_path.name, tmp_path.parent, limit=1))
+    assert [(name, len(data.questions[name].items)) for name in data.real] == [("gsm8k", 1)]
     assert data.reasons["crux"].startswith(f"not run: no crux in {tmp_path.name},")
-    assert plan(data.questions, data.reasons).splitlines()[0] == "gsm8k: 1 items"
-    assert not load_card_data("", tmp_path).questions
-    rows = card_tables([], reasons=data.reasons | load_judged("", tmp_path).reasons)
+    assert "gsm8k: 1 items (2 items where 1319 are published)" in data.plan().splitlines()
+    assert not load(Source("", tmp_path)).real
+    rows = card_tables([], reasons=data.reasons)
     missing = [row for row in rows if row["score"] not in ("GSM8K", "Chinese-Reason-Bench")]
     assert all(row[OURS].startswith("not run: ") for row in missing)
 
@@ -134,7 +138,7 @@ def test_differences_need_items_that_both_models_scored():
         for i in range(8)
     ]
     rows += [row | {"benchmark": "crux", "model": "base", "outcome": "unscored"} for row in rows[:8]]
-    (found,) = paired_differences(rows, [("dpo", "base"), ("dpo", "sft")])
+    (found,) = differences(rows, ["base", "sft", "dpo"])
     assert (found["benchmark"], found["difference"], found["n"]) == ("gsm8k", 1.0, 8)
 
 
@@ -143,13 +147,13 @@ def test_an_exams_differences_are_weighted_like_its_average():
     right, wrong = ["correct"], ["wrong"]
     good = exam_rows({"physics": right * 2, "music": wrong * 18})
     poor = [row | {"model": "base"} for row in exam_rows({"physics": wrong * 2, "music": wrong * 14 + right * 4})]
-    found = {row["metric"]: row for row in paired_differences([*good, *poor], [("dpo", "base")])}
-    scores = {m: {r["metric"]: r["value"] for r in summarise_benchmark(rows)} for m, rows in (("a", good), ("b", poor))}
+    found = {row["metric"]: row for row in differences([*good, *poor], ["base", "dpo"])}
+    scores = {m: {r["metric"]: r["value"] for r in summarise(rows)} for m, rows in (("a", good), ("b", poor))}
     assert set(found) == {"macro", "STEM", "other"}
     for metric, row in found.items():
         assert row["difference"] == pytest.approx(scores["a"][metric] - scores["b"][metric]), metric
     assert found["macro"]["difference"] == pytest.approx((1 - 4 / 18) / 2) and found["macro"]["n"] == 20
-    rows = card_tables(summarise_benchmark(good), list(found.values()))
+    rows = card_tables(summarise(good), list(found.values()))
     assert line(rows, "TMMLU+: STEM")["paired difference"].startswith("+100.00 [")
     assert line(rows, "TMMLU+")["paired difference"].startswith("+38.89 [")
 
@@ -168,8 +172,9 @@ def harness_row(task, raw, choices, **metrics):
 def test_leaderboard_columns_are_normalised_like_the_card():
     """Raw 32.5 % of four choices is 10; the card's GPQA 2.24 is of that kind, and raw would look ten times better."""
     rows = [harness_row(f"leaderboard_gpqa_{name}", raw, 4) for name, raw in (("main", 0.325), ("diamond", 0.25))]
-    rows.append(harness_row("leaderboard_ifeval", 0.5, 0, inst_level_strict_acc=0.6))
-    scores = leaderboard_rows(rows, "dpo")
+    rows = [row | {"benchmark": "gpqa", "model": "dpo"} for row in rows]
+    ifeval = harness_row("leaderboard_ifeval", 0.5, 0, inst_level_strict_acc=0.6)
+    scores = summarise([*rows, ifeval | {"benchmark": "ifeval", "model": "dpo"}])
     gpqa, ifeval = (next(s for s in scores if s["benchmark"] == name) for name in ("gpqa", "ifeval"))
     assert gpqa["value"] == pytest.approx(0.05) and gpqa["n"] == 200 and 0 <= gpqa["low"] < 0.05 < gpqa["high"]
     assert ifeval["value"] == pytest.approx(0.55)
@@ -179,12 +184,32 @@ def test_leaderboard_columns_are_normalised_like_the_card():
 
 def test_every_line_of_the_card_names_a_benchmark_of_the_registry():
     """A name written another way would leave its cell empty for ever."""
-    assert {r["benchmark"] for r in load_published()} - set(BENCHMARKS) == {*LEADERBOARD, "chinese_reason_bench"}
+    known = {name.removesuffix("_cht").removesuffix("_chs") for name in benchmarks()}
+    assert {r["benchmark"] for r in load_published()} - known == {"chinese_reason_bench"} and known > set(LEADERBOARD)
+
+
+def test_the_harness_runs_one_task_a_column_and_needs_the_models_folder(monkeypatch):
+    """A model behind an endpoint has no weights to give: its column stays empty, and the others are asked."""
+    seen = []
+
+    def run_harness(model, tokenizer, tasks, limit, *_):
+        seen.append((model, tasks, limit))
+        return [harness_row(tasks[0] + "_main", 0.625, 4)]
+
+    monkeypatch.setattr("kyara_utils.evaluation.scored.leaderboard.run_harness", run_harness)
+    one = get("gpqa")
+    questions = one.load(Source("hub", limit=7))
+    backend, bare = ReplayBackend([]), ReplayBackend([])
+    backend.weights = lambda: ("model", "tokenizer")
+    answers = {name: one.ask(asked, questions.items, 9) for name, asked in (("dpo", backend), ("api", bare))}
+    (score,) = one.summarise(one.score_all(questions, answers, None))
+    assert seen == [("model", ["leaderboard_gpqa"], 7)] and "folder" in answers["api"][0]["error"]
+    assert (score["model"], score["value"]) == ("dpo", pytest.approx(0.5))
 
 
 def test_question_text_holds_what_can_leak():
     """An answer key is short and common; the question is what training text would quote."""
-    assert question_text({"id": "a", "question": "q", "A": 1, "answer": "B"}) == "q\n1"
+    assert Benchmark().text({"id": "a", "question": "q", "A": 1, "answer": "B"}) == "q\n1"
 
 
 @needs_truth
@@ -195,7 +220,7 @@ def test_stored_answers_give_the_cards_baseline(folder, name):
         rows = [json.loads(text) for text in file]
     items = [{"id": r["id"], "question": "", "code": "", "input": "", "answer": r["answer"]} for r in rows]
     backend = ReplayBackend([{"id": r["id"], "text": r["output"]} for r in rows])
-    scores = summarise_benchmark(run_benchmark(backend, name, items, "gemma-2-2b-it"), name)
+    scores = summarise(run_benchmark(backend, name, items, "gemma-2-2b-it"))
     published = next(
         r
         for r in load_published()
@@ -208,11 +233,11 @@ def test_stored_answers_give_the_cards_baseline(folder, name):
 @needs_truth
 def test_tmmlu_questions_load_and_replay_to_the_published_average():
     """3,343 real questions through registry, replay and averaging: 0.399668 over 53 subjects."""
-    data = load_card_data(str(TRUTH), TRUTH)
+    questions = get("tmmlu").load(Source(str(TRUTH)))
     with gzip.open(TRUTH / "tmmlu" / "model_7c_chat.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(text) for text in file]
     backend = ReplayBackend([{"id": f"{r['subject']}/{r['id']}", "text": r["response"]} for r in rows])
-    answered = run_benchmark(backend, "tmmlu", data.questions["tmmlu"], "m")
-    score = summarise_benchmark(answered, "tmmlu")[0]
+    answered = run_benchmark(backend, "tmmlu", questions.items, "m")
+    score = summarise(answered)[0]
     assert "mean over subjects" in score["protocol"]
     assert score["n"] == 3343 and score["value"] == pytest.approx(0.399668, abs=5e-7)

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from kyara_utils.evaluation import evaluate
+from kyara_utils.evaluation.backends.backend import EndpointBackend
+from kyara_utils.evaluation.benchmark import Judge, Source
 from kyara_utils.evaluation.card import OURS, card_tables
-from kyara_utils.evaluation.judged import judged_runs
+from kyara_utils.evaluation.judged.rated import Rated
 from kyara_utils.evaluation.published import REGISTRY
+from kyara_utils.evaluation.registry import benchmarks
 from kyara_utils.llm import Response
 
 PROMPTS = {
@@ -51,6 +55,16 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def load_rated(data, root, limit=0):
+    """The rated benchmarks alone of what `evaluate.load` finds."""
+    suite = evaluate.load(Source(data, root, limit))
+    mine = {name for name, one in benchmarks().items() if isinstance(one, Rated)}
+    known = (
+        {name: value for name, value in found.items() if name in mine} for found in (suite.questions, suite.reasons)
+    )
+    return evaluate.Suite(*known)
+
+
 class Scripted:
     """A client that answers from a function of the last message."""
 
@@ -75,16 +89,16 @@ def rate(text):
 @pytest.fixture
 def rated(folder):
     """(data, ratings) of a good and a poor model."""
-    data = judged_runs.load_judged(folder.name, folder.parent)
+    data = load_rated(folder.name, folder.parent)
     good, poor = Scripted(lambda text: f"good: {text}"), Scripted(lambda text: f"poor: {text}")
-    said = {model: judged_runs.answer(client, data, 64) for model, client in (("dpo", good), ("base", poor))}
-    return data, judged_runs.grade(Scripted(rate), data, said)
+    said = {model: evaluate.ask(EndpointBackend(client), data, 64) for model, client in (("dpo", good), ("base", poor))}
+    return data, evaluate.score(data, said, Judge(Scripted(rate), "scripted"))
 
 
 def test_what_is_there_is_loaded_and_the_rest_has_a_reason(folder):
     """MT-Bench-TW's files are absent: it must not be judged with MT-Bench's, nor left out in silence."""
-    data = judged_runs.load_judged(folder.name, folder.parent, limit=3)
-    assert {name: len(rows) for name, rows in data.questions.items()} == {
+    data = load_rated(folder.name, folder.parent, limit=3)
+    assert {name: len(found.items) for name, found in data.questions.items()} == {
         "mt_bench": 3, "alignbench_cht": 3, "alignbench_chs": 3,
     }  # fmt: skip
     assert data.reasons["mt_bench_tw"].startswith("not run: no mtkresearch+TCEval/")
@@ -94,16 +108,16 @@ def test_what_is_there_is_loaded_and_the_rest_has_a_reason(folder):
 
 def test_the_traditional_run_asks_in_traditional_characters(folder):
     """A CHT row judged on Simplified questions is the CHS row under another name."""
-    data, client = judged_runs.load_judged(folder.name, folder.parent), Scripted(lambda text: "x")
-    judged_runs.answer(client, data, 64)
+    data, client = load_rated(folder.name, folder.parent), Scripted(lambda text: "x")
+    evaluate.ask(EndpointBackend(client), data, 64)
     assert {"發動機0", "发动机0"} <= set(client.seen) and len(client.seen) == 4 * 2 + 16 + 16
 
 
 def test_ratings_fill_the_cards_lines(rated):
     """A rating shown as percent, or an unread verdict averaged in as -1, would be a wrong line that looks right."""
     data, rows = rated
-    scores = judged_runs.summarise_ratings(rows, "scripted")
-    differences = judged_runs.rating_differences(rows, [("dpo", "base")])
+    scores = evaluate.summarise(rows)
+    differences = evaluate.differences(rows, ["base", "dpo"])
     found = card_tables(scores, differences, reasons=data.reasons)
     bench = next(row for row in found if row["score"] == "MT-Bench")
     assert bench[OURS] == "9.00 [9.00, 9.00]" and bench["n"] == "4 of 80" and bench["unscored %"] == "25.0"
@@ -119,6 +133,6 @@ def test_nothing_is_fetched_without_being_asked(tmp_path, monkeypatch):
     monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked the network"))
-    data = judged_runs.load_judged("", tmp_path)
+    data = load_rated("", tmp_path)
     assert not data.questions and len(data.reasons) == 6
-    assert judged_runs.grade(Scripted(rate), data, {"dpo": {}}) == []
+    assert evaluate.score(data, {"dpo": {}}, Judge(Scripted(rate), "scripted")) == []
