@@ -11,6 +11,7 @@ from kyara_utils.synthesis.overlap import near_duplicate, overlap
 from kyara_utils.synthesis.question_rules import is_question
 from kyara_utils.synthesis.rag import structured
 from kyara_utils.synthesis.sampling import choose_chunks
+from kyara_utils.text.answer_faults import declined
 
 DOCUMENT = (
     "玉山主峰海拔3952公尺，是台灣最高的山，位於南投、嘉義與高雄的交界，冬季積雪時山頂潔白如玉，因而得名。"
@@ -58,7 +59,7 @@ def test_each_fault_is_caught_by_its_rule(answer, expected):
 
 def test_a_long_apology_is_no_refusal_and_a_sourced_example_is_no_leak():
     """A letter of apology is a good answer, and a corpus may speak of what our examples speak of."""
-    assert checks.refusal("很抱歉造成困擾。" + "我們會在三天之內把新的商品寄到您府上，" * 5) == ""
+    assert declined("很抱歉造成困擾。" + "我們會在三天之內把新的商品寄到您府上，" * 5) == ""
     said = "貝多芬的第九號交響曲於1824年在維也納首演。"
     assert checks.leaked_prompt(said, examples_of("answer", "zh-Hant"))
     assert checks.leaked_prompt(said, examples_of("answer", "zh-Hant"), ["貝多芬:" + said]) == ""
@@ -68,7 +69,7 @@ def test_english_is_counted_in_words():
     """A limit in characters would let a four times longer refusal or copy through."""
     assert is_question("Which mountain is the highest in Taiwan?", "en")
     assert not is_question("哪一座山最高？", "en")
-    assert checks.refusal("I'm sorry, but the source does not say.", "en")
+    assert declined("I'm sorry, but the source does not say.", "en")
     assert checks.wrong_script("Jade Mountain is the highest.", "en") == ""
     assert checks.wrong_script("玉山最高。", "en") == "zh-Hant"
     assert overlap("Jade Mountain", "The jade mountain is high.") == 1.0

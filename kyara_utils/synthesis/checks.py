@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from kyara_utils.synthesis.foreign_numbers import foreign_number
 from kyara_utils.synthesis.overlap import by_length, copied_share, overlap, shared_run
+from kyara_utils.text.answer_faults import declined, unfinished
 from kyara_utils.text.normalise import script_of
 from kyara_utils.text.script_leaks import mainland_term, simplified_only
 
@@ -19,24 +20,7 @@ BRIEF, LONG = 80, 400  # characters of a short and of a long text
 COPIED_RUN = 60  # longest run of characters that an answer may share with its document (four times that in English)
 COPIED_SHARE = 0.8  # share of an answer that may stand in its document word for word
 QUOTED = 0.3  # share of an answer that one long quotation may fill
-REFUSAL_CHARACTERS = 80  # WizardLM: fewer than 80 words; a Chinese answer is counted in characters
 
-_APOLOGY = re.compile(
-    r"\A\W*(?:(?:我|真的|非常|很|十分|深感)*(?:抱歉|對不起|不好意思)|(?:i'?m |i am )?(?:very |so )?sorry\b)",
-    re.I,
-)
-_DECLINE = re.compile(
-    r"(?:\A|[，。！,!]\s*)(?:因此|所以|故|但|而)?(?:我們?|目前|本人|這個問題|此問題)?(?:無法|不能|沒辦法"
-    r"|沒有辦法)(?:從|根據|由|依|直接|準確|明確|給出|為您|為你|對此)?.{0,12}?"
-    r"(?:回答|作答|回覆|(?:判斷|得知|確定|確認)(?:答案|確切|具體|您|你|[這此]個?問題|正確|。|，|\Z)|提供(?:相關"
-    r"|更多|具體|任何|您|你|答案|資訊|協助)|協助(?:您|你)|幫(?:您|你)|滿足(?:您|你))"
-    r"|(?:\A|[，。！,!]\s*)(?:但|根據|依據)?(?:您|你|所|上述|以上|目前|現有)*(?:提供的?)?(?:參考)?(?:資料|文件"
-    r"|文章|內容|文中)(?:資訊)?(?:裡|中|內)?[，,]?.{0,6}(?:沒有|並未|未|無|缺乏|不包含|沒)(?:有)?(?:提及|提到"
-    r"|說明|提供|記載|相關|足夠|涉及|指出)"
-    r"|\b(?:i|we) (?:can'?t|cannot|can not|am unable to|are unable to|don'?t know|do not know)\b"
-    r"|\bthe (?:source|document|text|material|passage|context)s? (?:does|do) not\b",
-    re.I,
-)
 _LEAK = re.compile(
     r"給定(?:的)?提示|改寫(?:後|的)*提示|#?(?:given|rewritten|created) prompt"
     r"|<\w{0,20}of_turn>|<\|[a-z_]{1,20}\|>|\[/?INST\]|</?(?:reference|document|query)>"
@@ -69,14 +53,6 @@ _ASKING = re.compile(
 )
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
 _WORDLESS = re.compile(r"\$\$?[^$\n]*\$\$?|\\\[.*?\\\]|\\\(.*?\\\)|[#*`|_>\d.,%-]+", re.S)
-_ENDED = re.compile(r"[。！？!?.…⋯」』）)\]】》〉”\"’'|}`$%％;；~～→℃°🙂-🫿🌀-🗿]\**\s*\Z")
-_ITEM = re.compile(r"\s*(?:[-*•・+]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]{1,2}[、)）]|[（(]\d{1,2}[)）]|\|)\s*\S")
-_AMOUNT = re.compile(r"\d\s*(?:[a-zA-Zµμ/²³]{1,8}|[\u4e00-\u9fff]{1,3})?\**\s*\Z")
-_HANGING = re.compile(
-    r"(?:[，、：,:]|的|和|與|及|以及|而|但|因為|由於|包括|例如|如|是|在|被|把|將|並|或|\b(?:and|or|the|of|to|a"
-    r"|is|in|with|because))\s*\Z",
-    re.I,
-)
 
 
 def subject_of(question: str) -> str:
@@ -99,38 +75,10 @@ def copying(text: str, document: str, language: str = "zh-Hant") -> str:
     return f"{share:.2f} of the answer" if len(own) >= length and share >= COPIED_SHARE else ""
 
 
-def refusal(text: str, language: str = "zh-Hant") -> str:
-    """The answer declines: an apology or inability opens it, and it is short or declines at once.
-
-    無法提供足夠的電流 is a statement about a battery; what counts is who is unable and what to.
-    """
-    text = text.replace("’", "'")
-    size = len(text) if language == "zh-Hant" else len(text.split())
-    opening = "".join(re.split(r"(?<=[。！？!?])|(?<=\.)\s", text)[:2])[:120]
-    declined = _DECLINE.search(opening)
-    if (apology := _APOLOGY.search(text)) and (size < REFUSAL_CHARACTERS or declined):
-        return apology.group()
-    return declined.group() if declined and size < 2 * REFUSAL_CHARACTERS else ""
-
-
 def only_stop_words(text: str) -> str:
     """Nothing but punctuation and stop words."""
     words = re.findall(r"[\u4e00-\u9fff]|[A-Za-z]{1,40}|\d", text)
     return "" if any(word.lower() not in _STOP for word in words) else (text[:20] or "nothing")
-
-
-def truncated(text: str) -> str:
-    """The text stops in mid-sentence.
-
-    A list item, a table row, a bold line, a formula, code and an amount (37.5 %, 1824 年) are ways to end.
-    """
-    last = next((line for line in reversed(text.rstrip().splitlines()) if line.strip()), "")
-    if text.count("```") % 2:
-        return "an open code block"
-    if not last or _ENDED.search(last):
-        return ""
-    ended = _ITEM.match(last) or re.match(r"\s*(?:#|\*\*)", last) or _AMOUNT.search(last)
-    return "" if ended and not _HANGING.search(last) else f"ends with {text.rstrip()[-12:]}"
 
 
 def wrong_script(text: str, language: str = "zh-Hant") -> str:
@@ -200,7 +148,7 @@ def _basic(
 ) -> Iterable[tuple[str, str]]:
     yield "only_stop_words", only_stop_words(text)
     yield "leaked_prompt", leaked_prompt(text, examples, sources) or (_found(_REWRITE_TALK, text) if short else "")
-    yield "refusal", refusal(text, language)
+    yield "refusal", declined(text, language)
     yield "wrong_script", wrong_script(text, language)
     yield "mainland_term", mainland_term(text, language, sources)
 
@@ -237,7 +185,7 @@ def answer_rule(
         return found
     return _first(
         (
-            ("truncated", truncated(text)),
+            ("truncated", unfinished(text)),
             ("echo", echo(text, question)),
             ("copying", copying(text, document, language)),
             ("unsupported", unsupported(text, [*sources, question], support)),

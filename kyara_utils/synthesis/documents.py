@@ -22,6 +22,7 @@ from kyara_utils.synthesis.drafts import (
 from kyara_utils.synthesis.question_rules import off_topic, points_elsewhere
 from kyara_utils.synthesis.styles import limits, style_of
 from kyara_utils.synthesis.written import bare
+from kyara_utils.text.answer_faults import unfinished
 
 REQUEST_WORDS = {
     "zh-Hant": ("請", "說明", "介紹", "解釋", "描述", "告訴", "什麼", "如何", "怎麼", "為什麼", "哪"),
@@ -71,7 +72,7 @@ def _request_rule(client: Client, chunk: Row, response: Response, language: str)
 def _document_rule(draft: Row, language: str) -> tuple[str, str]:
     """The document is the answer, so it must be whole and in the wanted script; copying is what is wanted here."""
     text = draft["chunk"]["text"].strip()
-    found = {"truncated": checks.truncated(text), "wrong_script": checks.wrong_script(text, language)}
+    found = {"truncated": unfinished(text), "wrong_script": checks.wrong_script(text, language)}
     draft["checks"] = list(found)
     return next(((rule, detail) for rule, detail in found.items() if detail), ("", ""))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kyara_utils.knowledge.index.ranking import fuse
 from kyara_utils.llm import Client, score
-from kyara_utils.synthesis.checks import leaked_prompt, refusal
+from kyara_utils.synthesis.checks import leaked_prompt
 from kyara_utils.synthesis.drafts import (
     Row,
     examples_shown,
@@ -24,6 +24,7 @@ from kyara_utils.synthesis.drafts import (
 )
 from kyara_utils.synthesis.styles import style_of
 from kyara_utils.synthesis.written import read_object, strings
+from kyara_utils.text.answer_faults import declined
 
 log = logging.getLogger(__name__)
 LABELS = {"zh-Hant": ("能", "否"), "en": ("Yes", "No")}
@@ -153,4 +154,4 @@ def digest_documents(client: Client, drafts: list[Row], seed: int = 0, language:
 
 
 def _bad_digest(text: str, examples: list[str], source: str, language: str) -> str:
-    return leaked_prompt(text, examples, [source]) or refusal(text, language)
+    return leaked_prompt(text, examples, [source]) or declined(text, language)

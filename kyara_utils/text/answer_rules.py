@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.text.answer_faults import declined, unfinished
 from kyara_utils.text.folding import fold, prose
 from kyara_utils.text.ngrams import jaccard, ngrams
 from kyara_utils.text.normalise import converter, search_text, simplified_characters
@@ -100,26 +101,11 @@ def leaked_prompt(answer: Answer, limits: Limits) -> str:
     return _found(f"{CHAT_MARKS}|{MARKUP}|{HEADINGS}|{LABELS}", answer.search)
 
 
-APOLOGY = (
-    r"\A\W*(?:(?:我|真的|非常|很|十分|深感)*(?:抱歉|對不起|不好意思)"
-    r"|(?:i'?m|i am)? ?(?:very |so )?sorry\b)"
-)
-DECLINE = r"無法|不能|沒辦法|沒有辦法|can'?t|cannot|unable"
-INABILITY = (
-    r"\A\W*(?:我|本人|目前|這個問題|此問題)*(?:無法|不能|沒辦法|沒有辦法)"
-    r"(?:回答|提供|協助|幫|判斷|確定|完成|理解|滿足)"
-    r"|\A\W*(?:我不知道|無可奉告)|\A\W*i (?:can'?t|cannot|can not|am unable to|don'?t know)"
-)
-
-
 @rule
 def refusal(answer: Answer, limits: Limits) -> str:
     """The answer opens by declining, or opens with an apology and declines or stops soon."""
-    opening = search_text(answer.text.replace("’", "'")[:60])
-    apology = _found(APOLOGY, opening)
-    if apology and (len(answer.text) <= limits.apology_chars or _found(DECLINE, opening)):
-        return apology
-    return _found(INABILITY, opening)
+    unknowing = _found(r"\A\W*(?:我不知道|無可奉告)", answer.search)
+    return unknowing or declined(answer.text, "en" if answer.lang == "en" else "zh-Hant")
 
 
 MACHINE = (
@@ -210,25 +196,15 @@ def too_long(answer: Answer, limits: Limits) -> str:
     return f"{len(answer.text)} characters" if len(answer.text) > limits.max_chars else ""
 
 
-_EMOJI = r"[\U0001f300-\U0001faff\u2600-\u27bf]\ufe0f?"
-_ENDED = re.compile(rf"(?:[。！？!?.…⋯；;～~」』）)\]】》〉”\"'’`|$}}]|{_EMOJI})\**\s*\Z")
-_ITEM = re.compile(r"\s*(?:[-*•・]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]+[、)）])\s*\S")
 _RESULT = re.compile(r"(?:答案?|解|answer|result|####|=|＝|≈|為|是|[:：]).*\d[^，,、]{0,12}\Z", re.I)
 
 
 @rule
 def truncated(answer: Answer, limits: Limits) -> str:
-    """The last line has no sentence end, closing bracket or other reason to stop.
-
-    Lists whose items carry no full stop, and a last line of maths that gives a number, count as complete.
-    """
-    lines = [line for line in answer.text.rstrip().splitlines() if line.strip()]
-    if not lines or _ENDED.search(lines[-1]):
-        return ""
-    plain = [line for line in lines[:-1] if _ITEM.match(line) and not _ENDED.search(line)]
-    listed = bool(plain and _ITEM.match(lines[-1]))
-    result = answer.math and (len(lines[-1]) < 12 or bool(_RESULT.search(lines[-1])))
-    return "" if listed or result else f"ends with {lines[-1][-12:]}"
+    """The last line has no reason to stop (see `answer_faults.unfinished`); a last line of maths may give a number."""
+    last = (answer.text.rstrip().splitlines() or [""])[-1]
+    result = answer.math and (len(last) < 12 or bool(_RESULT.search(last)))
+    return "" if result else unfinished(answer.text)
 
 
 def first_broken(answer: Answer, limits: Limits = DEFAULT_LIMITS, names: Iterable[str] = RULES) -> tuple[str, str]:
