@@ -1,7 +1,7 @@
 """Chunks as table rows, and back: what `chunks.parquet` holds and what later steps sample from."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ def chunk_row(chunk: Chunk) -> dict[str, Any]:
 def read_chunks(path: Path, batch: int) -> Iterator[list[Chunk]]:
     """Yield the chunks of a table, `batch` at a time."""
     held: list[Chunk] = []
-    for row in iter_rows(path, batch=batch):
-        row.pop("topic")
+    for row in iter_rows(path, [field.name for field in fields(Chunk)], batch):
         held.append(Chunk(**row))
         if len(held) == batch:
             yield held

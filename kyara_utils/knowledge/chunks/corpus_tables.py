@@ -78,6 +78,7 @@ def write_corpus(
                 chunks.add(chunk_row(item))
             else:
                 rejects.add(item)
+        bar.set_postfix_str(f"{counts.chunks:,} chunks, {counts.rejects:,} rejects")
     return counts
 
 
