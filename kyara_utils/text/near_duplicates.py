@@ -6,6 +6,7 @@ the pair must agree in what the caller says it must (numbers), and an upper boun
 of the n-grams must reach the threshold (Sandes et al., "Bitmap Filter", arXiv 1711.07295).
 """
 
+from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 from tempfile import SpooledTemporaryFile
@@ -19,7 +20,7 @@ from kyara_utils.text.ngrams import ngram_hashes
 Witness = tuple[int, float]  # number of the text that is repeated, counted from 0 in the order given; similarity
 BITS = 1024
 BATCH = 512  # texts that are looked up at once
-IN_MEMORY = 256 * 2**20  # bytes of n-gram hashes beyond which they move to a temporary file
+IN_MEMORY = 64 * 2**20  # bytes of n-gram hashes beyond which they move to a temporary file
 
 
 class NearDuplicates:
@@ -120,7 +121,7 @@ class _Store:
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - lives as long as its owner
-        self._ends = [0]
+        self._ends = array("Q", [0])
 
     @property
     def count(self) -> int:
