@@ -302,7 +302,7 @@ def test_a_long_wait_is_said(tmp_path, caplog, monkeypatch):
 JSON = {
     "fence": '```json\n{"a": "甲"}\n```', "prose": '好的，見[1]：\n{"a": "甲"}\n希望有幫助 {笑}',
     "two": '{"a": "甲"}\n\n{"a": "乙"}', "two fences": '```json\n{"a": "甲"}\n```\n或\n```json\n{"a": "乙"}\n```',
-    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "single": "{'a': '甲'}",
+    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "single": "{'a': '甲'}", "lost": '{"a": "甲"',
     "thought": '<think>{"a": 1}</think>{"a": "甲"}',
 }  # fmt: skip
 ONE = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -316,7 +316,7 @@ def test_json_as_models_write_it(tmp_path, name):
     assert json.loads(response.text) == {"a": "甲"} and not response.error and usage["failed"] == 0
 
 
-@pytest.mark.parametrize("text", ['{"a": "甲', "見[1]", "{}", "沒有", '{"b": ["x"]', '[{"b": 1}]', "{最高}"])
+@pytest.mark.parametrize("text", ['{"a": "甲', '{"a": ', "見[1]", "{}", "沒有", '{"b": ["x"]', '[{"b": 1}]', "{最高}"])
 def test_json_that_stays_broken_is_a_counted_failure(tmp_path, text):
     """An empty object in silence is a document without queries, questions or tags."""
     with provider(said(text)) as (url, _):

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kyara_utils.llm import Model, find_model
 from kyara_utils.llm.connect import identity_of, model_file
@@ -132,3 +133,12 @@ def test_the_small_teacher_answers_in_traditional_chinese(tmp_path):
     with connect("qwen-0.5b", tmp_path / "calls.sqlite") as client:
         (response,) = client.ask([question], progress=False)
     assert "山" in response.text and Path(packaged_gguf("qwen-0.5b")).stat().st_size == 491_400_064
+
+
+def test_the_page_for_newcomers_is_true_to_the_code():
+    """A field that the page invents is an error at the reader's first run; one that it forgets is never found."""
+    page = (find_root() / "docs" / "add-a-provider.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```yaml\n(.*?)```", page, re.S):
+        for name, fields in yaml.safe_load(block).items():
+            assert Model(name, **fields).urls
+    assert [n for n in Model.__annotations__ if n not in ("name", "port") and not re.search(rf"\b{n}[`:]", page)] == []

@@ -1,7 +1,7 @@
 """Answers in the wrong format: JSON found in what a model wrapped it in, what is wrong with one, how it is asked again.
 
-One strict try; then what is complete within the text; then json-repair on a part that opens and closes, for trailing
-commas and typographic quotes. Text that breaks off is not completed: a guess would pass for an answer.
+One strict try; then what is complete within the text; then json-repair, for trailing commas, typographic quotes and
+lost brackets. A value that breaks off is not completed: a guess would pass for an answer.
 """
 
 import json
@@ -21,6 +21,7 @@ TRIED = 20  # openings of one text that may begin its JSON
 FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.S)
 OPENING = re.compile(r"[{\[]")
 CLOSING = {"{": "}", "[": "]"}
+COMPLETE = '"”]}'  # what a value ends in
 DEEPEST = 50  # brackets within brackets; the repair of text that opens thousands takes minutes
 NOT_JSON = (ValueError, RecursionError)
 
@@ -62,7 +63,7 @@ def fitting(text: str, schema: dict[str, Any], whole: bool = True) -> tuple[str,
 def json_values(text: str, repair: bool = False) -> Iterator[Any]:
     """Yield the JSON objects and lists in a text, those of code fences alone where it has any, outermost first.
 
-    repair: yield also what json-repair makes of a part that begins with a bracket and ends with its counterpart.
+    repair: yield also what json-repair makes of a part that begins with a bracket.
     """
     for block in FENCE.findall(text) or [text]:
         yield from _values(block, repair)
@@ -84,10 +85,14 @@ def _values(block: str, repair: bool) -> Iterator[Any]:
 
 
 def _repaired(block: str, start: int) -> Iterator[Any]:
-    """What json-repair makes of the part up to the last closing bracket of its kind; nothing where that is missing."""
+    """What json-repair makes of the part up to the last closing bracket of its kind.
+
+    Where that is missing, the rest counts if nothing but brackets can be lost, and nothing does if a value broke off.
+    """
     from json_repair import repair_json
 
-    part = block[start : block.rfind(CLOSING[block[start]]) + 1]
+    rest = block[start:].rstrip()
+    part = rest[: rest.rfind(CLOSING[rest[0]]) + 1] or (rest if rest[-1] in COMPLETE else "")
     if not part or _depth(part) > DEEPEST:
         return
     with suppress(*NOT_JSON):

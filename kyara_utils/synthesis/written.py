@@ -1,12 +1,13 @@
 """Reading what a model wrote as data: JSON in whatever wrapping it comes, or one text per line.
 
-Models fence their JSON, talk before it, leave a comma behind or type “ ” for quotes. One strict try comes first, then
-`json_repair`; what names none of the wanted keys is no answer, and the caller counts it as a reject.
+Models fence their JSON, talk before it, leave a comma behind or type “ ” for quotes: `llm.formats` repairs it;
+what names none of the wanted keys is no answer, and the caller counts it as a reject.
 """
 
-import json
 import re
 from typing import Any
+
+from kyara_utils.llm.formats import json_values
 
 _NUMBERED = re.compile(r"^\s*(?:[-*•・]|(?:問題|題目|question|q)?\s*[（(]?\d{1,2}\s*[.、)）:：])\s*", re.I)
 _LABEL = re.compile(r"^(?:問題|追問|要求|question|request)\s*[一二三四五\d]?\s*[:：]\s*", re.I)
@@ -15,29 +16,11 @@ _PAIRED = {"「": "」", "“": "”", '"': '"', "『": "』", "**": "**"}
 
 def read_object(text: str, key: str) -> Any:
     """Return the value under `key` of the JSON object in a text, or None where there is no such object."""
-    for found in (_strict(text), _repaired(text)):
+    for found in json_values(text, repair=True):
         for item in found if isinstance(found, list) else [found]:
             if isinstance(item, dict) and key in item:
                 return item[key]
     return None
-
-
-def _strict(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _repaired(text: str) -> Any:
-    if "{" not in text:
-        return None
-    import json_repair
-
-    try:
-        return json_repair.loads(text[text.index("{") :], skip_json_loads=True)
-    except (ValueError, RecursionError):
-        return None
 
 
 def strings(found: Any) -> list[str]:
