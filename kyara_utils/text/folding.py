@@ -15,8 +15,8 @@ OPERATORS = "+-−×÷*/=<>≤≥^%√"
 BATCH = 256  # texts folded in one call of OpenCC, which costs more than its work on a short text
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|[零〇一二兩两三四五六七八九十百千萬万]+|[" + re.escape(OPERATORS) + "]")
-_COMPATIBLE = re.compile(  # digits and operators in other forms: ², ½, ①, ㊿, ３, ＋
-    "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u218f\u2460-\u249b\u3200-\u33ff\uff01-\uff5e]"
+_COMPATIBLE = re.compile(  # digits and operators in other forms: ², ½, ①, ３, ＋
+    "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u218f\u2460-\u249b\u3200-\u33ff％＊＋－．／０-９＜＝＞＾]"
 )
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "兩": 2, "两": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000, "万": 10_000}

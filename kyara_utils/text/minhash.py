@@ -53,13 +53,14 @@ class BandTable:
     def insert(self, keys: np.ndarray, texts: np.ndarray) -> None:
         """Enter `texts` (int32 [m]) under their `keys` (uint32 [m, bands])."""
         flat = keys.ravel()
-        order = np.argsort(flat, kind="stable")
-        segments, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
+        order = np.argsort(flat)
+        flat = flat[order]
+        ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True)[: len(flat)])
+        first, filled = len(self._keys.rows), len(self._texts.rows)
         self._texts.extend(np.repeat(texts, keys.shape[1])[order])
-        self._starts.extend(self._starts.rows[-1] + starts + counts)
-        first = len(self._keys.rows)
-        self._keys.extend(segments)
-        self._next.extend(np.full(len(segments), -1, np.int32))
+        self._starts.extend(filled + 1 + ends)
+        self._keys.extend(flat[ends])
+        self._next.extend(np.full(len(ends), -1, np.int32))
         if len(self._keys.rows) > len(self._heads):
             self._heads, first = np.full(len(self._heads) * 2, -1, np.int32), 0
         self._link(first)
@@ -67,7 +68,7 @@ class BandTable:
     def _link(self, first: int) -> None:
         """Chain the segments from `first` on: within a slot each points to the one before it."""
         slots = self._keys.rows[first:] & np.uint32(len(self._heads) - 1)
-        order = np.argsort(slots, kind="stable")
+        order = np.argsort(slots)
         slots, segments = slots[order], (order + first).astype(np.int32)
         new = np.ones(len(slots), bool)
         np.not_equal(slots[1:], slots[:-1], out=new[1:])
