@@ -12,6 +12,7 @@ from kyara_utils.curation import (
     cells,
     decontamination,
     duplicates,
+    filters,
     language,
     quality_rules,
     selection,
@@ -594,3 +595,36 @@ def test_funnel_sees_rows_lost_between_stages() -> None:
     account.add("two", rows[1:], rows[1:], [])
     with pytest.raises(AssertionError, match="two/rag: 6 in, 7 left"):
         account.check()
+
+
+def test_filters_account_for_every_row_and_show_any_reject() -> None:
+    """A reject of many turns, or of none, is shown like any other; an empty account is no error."""
+    many = row("你好", "很抱歉，我無法回答這個問題。")
+    many["messages"] = [{"role": "system", "content": "助理"}, *many["messages"], *good_rows()[0]["messages"]]
+    work = filters.Filters([*good_rows(), many, row("在嗎？", "")])
+    assert work.examples() == [] and work.rule_lines() == []
+    assert [item["rule"] for item in work.apply("quality", quality_rules.by_quality)] == ["refusal", "empty"]
+    assert work.examples()[0].splitlines()[1:] == ["  你好", "  很抱歉，我無法回答這個問題。"]
+    assert work.rule_lines() == ["   1 rag       quality: empty", "   1 rag       quality: refusal"]
+    work.check()
+    work.rejects.pop()
+    with pytest.raises(AssertionError, match="18 rows came in, 17 are kept or rejected"):
+        work.check()
+
+
+def test_looks_at_ranked_rows_of_any_number() -> None:
+    """No row, one row, or rows of many turns: the notebook shows what there is, none twice."""
+    rows = [row(f"問{i}", "答\n案", score=float(i), tags=["a", str(i % 2)]) for i in range(7)]
+    assert filters.ranked_lines([]) == [] and filters.tag_count([]) == 0
+    assert [len(filters.ranked_lines(rows[:n])) for n in range(7)] == [0, 1, 2, 3, 4, 5, 5]
+    assert filters.ranked_lines(rows)[0] == "+6.00 ['a', '0'] 問6 → 答 案…"
+    assert filters.ranked_lines(rows)[-1].startswith("+1.00") and filters.tag_count(rows) == 3
+
+
+def test_written_rows_come_from_the_manifests() -> None:
+    """The funnel begins with what was asked of the model, not with what it delivered."""
+    documents, maths = {"metrics": {"written": {"rag": [9, 4]}}}, {"counts": {"in": 5, "out": 1}}
+    assert filters.written_rows(documents, maths) == [
+        {"stage": "written", "source": "rag", "rows_in": 9, "rows_out": 4},
+        {"stage": "written", "source": "math", "rows_in": 5, "rows_out": 1},
+    ]
