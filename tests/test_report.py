@@ -1,6 +1,7 @@
 """Figures, cards and the HTML report: that they draw, repeat byte for byte, and say only what the rows
 say."""
 
+import json
 import math
 import re
 
@@ -8,9 +9,18 @@ import numpy as np
 import pytest
 import yaml
 
-from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
+from kyara_utils.report import (
+    plots_answers,
+    plots_data,
+    plots_eval,
+    plots_judge,
+    plots_students,
+    plots_training,
+    times,
+)
 from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, hub_name, model_card
 from kyara_utils.report.style import model_colours, picture, save_figure
+from kyara_utils.runs import write_csv
 from kyara_utils.runs.errors import KyaraError
 
 MODELS = ("base", "sft", "dpo")
@@ -397,3 +407,23 @@ def test_a_cell_shows_the_same_picture_as_the_file(tmp_path):
 def test_card_names_the_base_without_its_path(base_model, name):
     """A card is published; a folder on somebody's machine is not."""
     assert hub_name(base_model) == name
+
+
+def test_a_notebook_says_what_the_published_run_took(tmp_path):
+    """Times written by hand were right once; everything else of a notebook must stay as it is."""
+    notebook = {"cells": [{"source": ["# 05 · SFT\n", "| Time (smoke) | ages |\n", "end"]}, {"source": ["x"]}]}
+    row = {"step": "05_sft", "seconds": "157.3", "peak_gb": "4.24", "cores": "2"}
+    found = times.with_time(notebook, row)
+    line = "| Time (smoke) | 2.6 min on 2 CPU cores, peak memory 4.2 GB |\n"
+    assert found["cells"][0]["source"] == ["# 05 · SFT\n", line, "end"] and found["cells"][1] == notebook["cells"][1]
+    assert times.time_row({"step": "x", "seconds": "8.6", "peak_gb": "0.25"}) == (
+        "| Time (smoke) | 9 s, peak memory 0.2 GB |\n"
+    )
+    with pytest.raises(KyaraError, match="no line `| Time`"):
+        times.with_time({"cells": [{"source": ["# 05"]}]}, row)
+    (tmp_path / "figures/data").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    write_csv(tmp_path / times.TABLE, [row])
+    (tmp_path / "notebooks/05_sft.ipynb").write_text(json.dumps(notebook, ensure_ascii=False))
+    assert times.write_times(tmp_path) == ["05_sft"] and times.write_times(tmp_path) == []
+    assert json.loads((tmp_path / "notebooks/05_sft.ipynb").read_text()) == found

@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.__main__ import main
-from kyara_utils.runs import KyaraError, content_id, manifest, params, read_rows, reject, source, steps, write_rows
+from kyara_utils.runs import (
+    KyaraError,
+    content_id,
+    finished,
+    manifest,
+    params,
+    read_rows,
+    reject,
+    source,
+    steps,
+    trained_models,
+    write_rows,
+)  # fmt: skip
 from kyara_utils.runs.execute import execute
 from kyara_utils.runs.logs import show_messages
 from kyara_utils.runs.run import start
@@ -438,3 +450,48 @@ def test_a_closed_pipe_ends_quietly(project):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_half_a_chain_can_be_looked_at(project):
+    """The tour of a recipe whose training has not run ended in a KeyError."""
+    with pytest.raises(KyaraError, match="recipe tiny has no finished step; run: python -m kyara_utils run tiny"):
+        finished("tiny")
+    do("01_one")
+    found = finished("tiny")
+    assert list(found) == ["01_one"] and found["01_one"]["folder"] == project / "runs/tiny/01_one"
+    assert trained_models(found) == {}
+    (project / "runs/tiny/05_sft/sft").mkdir(parents=True)
+    assert trained_models({"05_sft": {"folder": project / "runs/tiny/05_sft"}, "07_dpo": {"folder": project}}) == {
+        "sft": project / "runs/tiny/05_sft/sft"
+    }
+
+
+def test_status_tells_when(project, capsys):
+    """A state without a date leaves open which of several runs it speaks of."""
+    day = do("01_one")["finished"][:10]
+    assert main(["status", "tiny"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.split()[:2] == ["01_one", day] and "fresh" in first and "not done yet" in second
+
+
+def test_a_folder_on_the_command_line_is_seen_from_where_the_user_stands(project, monkeypatch):
+    """`--set 01.corpus=docs` given in one's own folder looked for docs in the repository."""
+    step = steps.Step("01_one", (), (), ("corpus",))
+    (project / "own/docs").mkdir(parents=True)
+    monkeypatch.chdir(project / "own")
+    see = lambda value: steps.seen_from_here(project, step, {"corpus": value, "n": 1})["corpus"]  # noqa: E731
+    assert [see(value) for value in ("docs", "bundled", "hub:a/b", "elsewhere")] == [
+        "own/docs", "bundled", "hub:a/b", "elsewhere",
+    ]  # fmt: skip
+    assert steps.seen_from_here(project / "params", step, {"corpus": "docs"})["corpus"] == str(project / "own/docs")
+
+
+def test_missing_folders_stop_a_run_before_its_first_kernel(project, capsys):
+    """A corpus mistyped for step 02 was found out after the hours of step 01; a dry run names it too."""
+    path = project / "params/pipeline.yaml"
+    path.write_text("steps:\n  01_one: {uses: [room]}\n  02_two: {needs: [01_one], uses: [room], folders: [recipe]}\n")
+    assert main(["run", "tiny"]) == 1
+    captured = capsys.readouterr()
+    assert "02_two: recipe tiny does not exist" in captured.err and "runs:" not in captured.out
+    assert main(["run", "tiny", "--dry-run"]) == 0
+    assert "missing: recipe tiny does not exist" in capsys.readouterr().out

@@ -40,6 +40,7 @@ class Job:
         root = find_root()
         chain = steps.load_steps(root)
         given = params.parse_settings(settings, list(chain))
+        given = {name: steps.seen_from_here(root, chain[name], values) for name, values in given.items()}
         return cls(root, recipe, chain, {n: steps.resolved(root, recipe, n, given.get(n, {})) for n in chain})
 
     def reason(self, name: str, redone: set[str] = frozenset()) -> str:

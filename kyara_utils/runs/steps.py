@@ -72,10 +72,24 @@ def missing_folder(root: Path, step: Step, values: dict[str, Any]) -> str:
     """Return "" or, in words, which file or folder that the user named is not there."""
     for name in step.folders:
         value = str(values[name])
-        named = value not in NO_FOLDER and not value.startswith("hub:") and (name != "base_model" or _is_path(value))
-        if named and not (root / value).exists():
+        if _names_a_path(name, value) and not (root / value).exists():
             return f"{name} {value} does not exist (looked in {root}); correct the path"
     return ""
+
+
+def seen_from_here(root: Path, step: Step, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the command line with folders as the user sees them: relative to where the command was given."""
+    found = dict(settings)
+    for name in set(step.folders) & settings.keys():
+        path = Path(str(settings[name])).expanduser()
+        if _names_a_path(name, str(settings[name])) and path.exists():
+            whole = path.resolve()
+            found[name] = str(whole.relative_to(root) if whole.is_relative_to(root) else whole)
+    return found
+
+
+def _names_a_path(name: str, value: str) -> bool:
+    return value not in NO_FOLDER and not value.startswith("hub:") and (name != "base_model" or _is_path(value))
 
 
 def _is_path(value: str) -> bool:
