@@ -16,14 +16,14 @@ from kyara_utils.report import plots_eval
 from kyara_utils.runs import KyaraError, read_csv
 
 PAGE = (ROOT / "docs" / "add-a-benchmark.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def capitals():
     """The page's example, registered while a test runs."""
     registry.benchmarks()
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(compile(block, "add-a-benchmark.md", "exec"), {"__name__": "capitals"})
+    exec(compile(BLOCKS[0], "add-a-benchmark.md", "exec"), {"__name__": "capitals"})
     yield registry.get("capitals")
     registry.unregister("capitals")
 
@@ -41,6 +41,14 @@ def test_it_runs_in_the_notebook_and_stands_in_every_table(tmp_path, notebook, c
     parts = {row["part"]: row["n"] for row in space["split"] if (row["benchmark"], row["model"]) == ("capitals", "dpo")}
     assert parts == {"clean": 3, "seen in training": 1}
     assert finished["metrics"]["dpo_capitals"] == 1 and len(space["items"]) == finished["counts"]["items"]
+
+
+def test_stored_answers_are_scored_without_a_model(capitals):
+    """The page's second block, with the numbers that the page names."""
+    space = {}
+    exec(compile(BLOCKS[1], "add-a-benchmark.md", "exec"), space)
+    assert (space["score"]["value"], space["score"]["n"], space["score"]["unscored"]) == (0.25, 4, 2)
+    assert len(BLOCKS) == 2
 
 
 def test_it_has_a_panel_in_the_figure(tmp_path, notebook, capitals):  # noqa: F811

@@ -4,10 +4,12 @@ import gzip
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_loglikelihood import ITEMS, one_thread, tiny_model, tiny_tokenizer  # noqa: F401
 
+from kyara_utils.evaluation import stages
 from kyara_utils.evaluation.backends import backend
 from kyara_utils.evaluation.backends.backend import EndpointBackend, ReplayBackend, TransformersBackend
 from kyara_utils.evaluation.backends.journal import Journal
@@ -203,3 +205,49 @@ def test_importing_the_backends_loads_no_heavy_package():
     modules = ", ".join(f"kyara_utils.evaluation.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(backend.__file__).parents[2]).returncode == 0
+
+
+def test_a_conversation_is_answered_turn_by_turn_whatever_runs_the_model(tiny, tmp_path):
+    """A two-turn question whose second turn does not see the first answer is another question."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    backend = TransformersBackend(tiny[0], tokenizer, journal=tmp_path / "a.jsonl")
+    asks = [{"id": "one", "turns": ["abc"]}, {"id": "two", "turns": ["abc", "bcd"]}]
+    one, two = backend.converse(asks, 4)
+    assert (one["id"], len(one["turns"]), len(two["turns"])) == ("one", 1, 2) and one["turns"][0] == two["turns"][0]
+    again = backend.generate([{"id": "x", "prompt": f"abc {two['turns'][0]} bcd "}], 4)[0]
+    assert two["turns"][1] == again["text"].strip() and two["text"] == "\n".join(two["turns"])
+    assert backend.usage == {} and backend.weights()[0] is tiny[0]
+
+
+def test_a_failed_turn_leaves_no_answer_and_says_why():
+    client = StoredClient(Response("1", "yes", "stop"), Response("2", error="HTTP 500"))
+    client.model = SimpleNamespace(dialect="chat", name="m")
+    rows = EndpointBackend(client).converse([{"id": "a", "turns": ["x"]}, {"id": "b", "turns": ["y"]}], 7)
+    assert [(row["text"], row["turns"], row["error"]) for row in rows] == [
+        ("yes", ["yes"], ""),
+        (None, [""], "HTTP 500"),
+    ]
+
+
+def test_a_stage_without_a_gguf_is_asked_in_this_process(tmp_path, monkeypatch):
+    """A student of another family than Gemma has no GGUF; step 08 must not fail on it."""
+    made = []
+    monkeypatch.setattr(stages, "TransformersBackend", lambda folder, journal: made.append((folder, journal)))
+    run = SimpleNamespace(path=lambda name: tmp_path / name)
+    with stages.asked(stages.Stage("dpo", tmp_path / "dpo", None), run):
+        assert made == [(tmp_path / "dpo", tmp_path / "answers_dpo.jsonl")]
+
+
+def test_stages_serve_what_has_a_gguf(tmp_path, monkeypatch):
+    for name in ("base", "sft", "dpo"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen3"}')
+    (tmp_path / "sft" / "model.gguf").write_bytes(b"GGUF")
+    run = SimpleNamespace(
+        input=lambda step, name: tmp_path / name, params_of=lambda step: {"base_model": "somebody/qwen"}
+    )
+    monkeypatch.setattr(stages, "trained", lambda name, path: SimpleNamespace(name=name))
+    assert [(stage.name, stage.model is None) for stage in stages.stages(run)] == [
+        ("base", True), ("sft", False), ("dpo", True),
+    ]  # fmt: skip

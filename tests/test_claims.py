@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.evaluation.card import load_published
-from kyara_utils.evaluation.claims import PARTS, check_differences, check_sums, standard_error, summary
-from kyara_utils.runs.errors import KyaraError
+from kyara_utils.evaluation.claims import PARTS, check_differences, check_sums, summary
 
 CARD_TEXT = Path(__file__).parents[1].parent / "shared" / "kyara_model_card.txt"
 PUBLISHED = load_published()
@@ -125,12 +124,12 @@ def test_parts_that_are_missing_leave_the_average_unchecked():
 
 def test_errors_come_from_the_best_source_there_is():
     """A known error must win over the binomial one, and a rating is no proportion."""
-    table = [row("a", "x", "m", "50"), row("b", "x", "m", "50", se="1.4"), row("c", "x", "m", "6", unit="1-10")]
-    assert standard_error(table, "a", "x", "m") == pytest.approx(5.0)
-    assert standard_error(table, "b", "x", "m") == 1.4
-    assert standard_error(table, "c", "x", "m") == pytest.approx(0.25)
-    with pytest.raises(KyaraError, match="no d x of m"):
-        standard_error(table, "d", "x", "m")
+    models = ("Kyara-y", "Gemma-2-2b-it")
+    table = [row("a", "x", model, "50") for model in models]
+    table += [row("b", "x", model, "50", se="1.4") for model in models]
+    table += [row("c", "x", model, "6", unit="1-10") for model in models]
+    errors = {found["benchmark"]: found["se"] / 2**0.5 for found in check_differences(table)}
+    assert errors == {"a": pytest.approx(5.0), "b": pytest.approx(1.4), "c": pytest.approx(0.25)}
 
 
 def test_only_kyara_is_compared_and_only_where_the_baseline_stands():

@@ -65,15 +65,14 @@ def notebook(tmp_path, monkeypatch):
     monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
     shutil.copytree(self_check.BUNDLED / "alignbench", tmp_path / "golden" / "alignbench")
-    told = [stages.Stage(SimpleNamespace(name=name), tmp_path) for name in MODELS]
+    told = [stages.Stage(name, tmp_path, SimpleNamespace(name=name)) for name in MODELS]
     monkeypatch.setattr(stages, "stages", lambda run: told)
     leaked = items.load_items("maths")[0]["question"]
     monkeypatch.setattr(
         stages, "texts_of", lambda run: iter([leaked, "What is the name of the capital of the country Peru?"])
     )
-    monkeypatch.setattr(
-        kyara_utils.llm, "connect", lambda model, *_: Scripted(getattr(model, "name", model), known(_name(model)))
-    )
+    for place in (kyara_utils.llm, stages):  # the judge's, and the models'
+        monkeypatch.setattr(place, "connect", lambda model, *_: Scripted(_name(model), known(_name(model))))
 
     def run_all(**given):
         finished = {}
@@ -94,6 +93,7 @@ def notebook(tmp_path, monkeypatch):
 
 
 def _name(model):
+    """The judge is given by name and answers as base does."""
     return getattr(model, "name", "base")
 
 

@@ -280,7 +280,7 @@ def item(*instructions, key=1):
     return {"key": key, "prompt": "Do it.", "instruction_id_list": names, "kwargs": kwargs}
 
 
-def test_ifeval_gives_three_outcomes_and_leaves_random_state_alone():
+def test_ifeval_leaves_random_state_alone():
     """A checker that draws random letters must not decide a score, nor disturb the seed of the run around it."""
     import random
 
@@ -288,14 +288,11 @@ def test_ifeval_gives_three_outcomes_and_leaves_random_state_alone():
     asked = item(("punctuation:no_comma", {}), ("keywords:existence", {"keywords": ["tea"]}))
     random.seed(5)
     before = random.getstate()
-    scored = ifeval.score_response(asked, "Here, then:\ntea and rice")
+    strict, loose = ifeval.verdicts(asked, "Here, then:\ntea and rice")
     assert random.getstate() == before
-    assert scored["strict_checks"] == ["wrong", "correct"] and scored["strict"] == "wrong"
-    assert scored["loose_checks"] == ["correct", "correct"] and scored["loose"] == "correct"
-    assert ifeval.score_response(asked, None)["strict_checks"] == ["unscored"] * 2
-    assert ifeval.score_response(asked | {"key": 1122}, "tea")["loose"] == "unscored"
+    assert (strict, loose) == ([False, True], [True, True])
     with pytest.raises(KyaraError, match="no_such"):
-        ifeval.score_response(item(("no_such:rule", {})), "tea")
+        ifeval.verdicts(item(("no_such:rule", {})), "tea")
 
 
 def test_ifeval_imports_without_network_and_counts_sentences():

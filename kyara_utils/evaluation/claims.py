@@ -9,7 +9,6 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from kyara_utils.evaluation.statistics import Z95
-from kyara_utils.runs.errors import KyaraError
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
@@ -29,21 +28,6 @@ PARTS: dict[tuple[str, str], tuple[str, ...]] = {
 
 def _by_key(published: list[Row]) -> dict[Key, Row]:
     return {(row["benchmark"], row["metric"], row["model"]): row for row in published}
-
-
-def standard_error(published: list[Row], benchmark: str, metric: str, model: str) -> float:
-    """Standard error of one published score, in the score's unit; NaN where neither n nor interval is known.
-
-    A score that is an average gets it from its parts; else the `se` of the table counts, then the binomial error of
-    `n` items (an upper bound for win rates with soft verdicts), or `RATING_SD` / √n for ratings. Raises KyaraError
-    for a score that is not in the table.
-    """
-    found = _by_key(published)
-    if (benchmark, metric, model) not in found:
-        raise KyaraError(
-            f"published_scores.csv has no {benchmark} {metric} of {model}; add the row or correct the name"
-        )
-    return _error(found, benchmark, metric, model)
 
 
 def _error(found: dict[Key, Row], benchmark: str, metric: str, model: str) -> float:

@@ -5,6 +5,7 @@ All three have the same methods, so a benchmark does not know which it runs on:
 `generate(asks, max_tokens, stop)`: asks {id, prompt} or {id, messages} → rows {id, text, finish_reason, error};
 `converse(asks, max_tokens)`: asks {id, turns} → the same rows with `turns`, the answer to each (see `conversation`);
 `weights()`: (model, tokenizer) of transformers for what needs the model itself, or None;
+`usage`: what the calls of an endpoint cost, {} elsewhere;
 `choose(items)`: exam items (see `exam_prompt`) → rows {id, subject, group, answer, logprobs, chosen, outcome, margin,
 reason}. What cannot be answered has text None or the outcome `unscored`, and says why; nothing is made up.
 """
@@ -39,6 +40,7 @@ class TransformersBackend:
         if self.tokenizer is None:
             raise KyaraError("a loaded model needs its tokenizer; pass both, or the model's folder")
         self.model.eval()
+        self.usage: Row = {}
         self.journal, self.token_budget = Journal(journal) if journal else None, token_budget
 
     def choose(self, items: Sequence[Row]) -> list[Row]:
@@ -113,6 +115,11 @@ class EndpointBackend:
     def __init__(self, client: Any, folder: Path | None = None):
         self.client, self.folder = client, folder
         self.loaded: tuple[Any, Any] | None = None
+
+    @property
+    def usage(self) -> Row:
+        """The client's calls, tokens and money so far."""
+        return self.client.usage
 
     def choose(self, items: Sequence[Row]) -> list[Row]:
         """Letters from the top log-probabilities after the bare prompt; a letter the server leaves out is unscored."""

@@ -1,4 +1,4 @@
-"""MT-Bench and MT-Bench-TW: two-turn answers rated 1–10 by a judge, or compared in two games with swapped places.
+"""MT-Bench and MT-Bench-TW: two-turn answers rated 1–10 by a judge.
 
 Protocol of lm-sys/FastChat `llm_judge` (Zheng et al. 2023, arXiv 2306.05685) and its fork in mtkresearch/TCEval:
 the same 80 question ids, other prompts, and a reference answer wherever one exists rather than by category.
@@ -19,10 +19,8 @@ from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
 
-# Temperature of the answers by category (0 elsewhere) and the categories judged against a reference.
-ANSWER_TEMPERATURE = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
-ANSWER_TOKENS, JUDGE_TOKENS = 1024, 2048
+JUDGE_TOKENS = 2048
 
 
 def load_judge_prompts(path: Path) -> dict[str, Row]:
@@ -54,9 +52,8 @@ def needs_reference(question: Mapping[str, Any], references: Mapping[Any, list[s
     return needed
 
 
-def _prompt(prompts: Mapping[str, Row], kind: str, reference: Sequence[str] | None, turn: int) -> Row:
-    plain_name = "single-v1" if kind == "single" else "pair-v2"
-    name = (f"{kind}-math-v1" if reference else plain_name) + ("-multi-turn" if turn == 2 else "")
+def _prompt(prompts: Mapping[str, Row], reference: Sequence[str] | None, turn: int) -> Row:
+    name = ("single-math-v1" if reference else "single-v1") + ("-multi-turn" if turn == 2 else "")
     if name not in prompts:
         raise KyaraError(f"the judge prompts have no {name}; give the benchmark's own file")
     return prompts[name]
@@ -65,33 +62,30 @@ def _prompt(prompts: Mapping[str, Row], kind: str, reference: Sequence[str] | No
 def messages_for(
     prompts: Mapping[str, Row],
     turns: Sequence[str],
-    answers: Sequence[Sequence[str]],
+    answers: Sequence[str],
     turn: int,
     reference: Sequence[str] | None = None,
 ) -> list[Message]:
-    """Judge messages for one answer (`answers` holds one model's two turns) or a pair (two models', A first)."""
-    kind = "single" if len(answers) == 1 else "pair"
-    prompt = _prompt(prompts, kind, reference, turn)
+    """Judge messages for the answers to both `turns`, of which the judge rates that to `turn`."""
+    prompt = _prompt(prompts, reference, turn)
     fields = {"question": turns[0]} | {f"question_{i}": text for i, text in enumerate(turns, 1)}
     fields |= {f"ref_answer_{i}": text for i, text in enumerate(reference or (), 1)}
-    for mark, turns in zip(("",) if kind == "single" else ("_a", "_b"), answers, strict=True):
-        fields[f"answer{mark}"] = turns[0]
-        fields |= {f"answer{mark}_{i}": text for i, text in enumerate(turns, 1)}
+    fields |= {"answer": answers[0]} | {f"answer_{i}": text for i, text in enumerate(answers, 1)}
     content = fill(prompt["template"], fields)
     return [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": content}]
 
 
 def _plan(
     questions: Sequence[Row],
-    answers: Sequence[Mapping[Any, Sequence[str]]],
+    answers: Mapping[Any, Sequence[str]],
     references: Mapping[Any, list[str]],
     by: str,
 ) -> list[tuple[Row, int, list[str] | None]]:
-    """(question, turn, reference) for both turns of every question that all models answered."""
+    """(question, turn, reference) for both turns of every question that was answered."""
     plan = []
     for question in questions:
         key = question["question_id"]
-        if all(key in turns for turns in answers):
+        if key in answers:
             reference = references[key] if needs_reference(question, references, by) else None
             plan += [(question, turn, reference) for turn in (1, 2)]
     return plan
@@ -110,9 +104,9 @@ def judge_single(
 
     Rows {model, question_id, category, turn, score (None = unscored), judgment, error, call_ids}.
     """
-    plan = _plan(questions, [answers], references or {}, by)
+    plan = _plan(questions, answers, references or {}, by)
     requests = [
-        Request(messages_for(prompts, q["turns"], [answers[q["question_id"]]], turn, reference), JUDGE_TOKENS)
+        Request(messages_for(prompts, q["turns"], answers[q["question_id"]], turn, reference), JUDGE_TOKENS)
         for q, turn, reference in plan
     ]
     verdicts = judge_answers(client, requests, lambda response: parse_score(response.text), label=f"MT-Bench {model}")
@@ -120,34 +114,6 @@ def judge_single(
         {"model": model} | _about(q, turn) | {"score": verdict.value} | _said(verdict)
         for (q, turn, _), verdict in zip(plan, verdicts, strict=True)
     ]
-
-
-def judge_pairs(
-    client: Client,
-    questions: Sequence[Row],
-    answers: Mapping[str, Mapping[Any, Sequence[str]]],
-    prompts: Mapping[str, Row],
-    references: Mapping[Any, list[str]] | None = None,
-    by: str = "category",
-) -> list[Row]:
-    """Compare two models, `answers` = {model: {question_id: turns}}, in two games with swapped places each.
-
-    Rows {question_id, category, turn, model_1, model_2, g1_winner, g2_winner, winner, call_ids}; see `pair_winner`.
-    """
-    (model_1, one), (model_2, two) = answers.items()
-    plan = _plan(questions, [one, two], references or {}, by)
-    requests = [
-        Request(messages_for(prompts, q["turns"], [a[q["question_id"]], b[q["question_id"]]], turn, ref), JUDGE_TOKENS)
-        for q, turn, ref in plan
-        for a, b in ((one, two), (two, one))
-    ]
-    verdicts = judge_answers(client, requests, lambda response: parse_winner(response.text), label="MT-Bench pairs")
-    rows = []
-    for (q, turn, _), first, second in zip(plan, verdicts[::2], verdicts[1::2], strict=True):
-        games = {"g1_winner": game_winner(first.value, 1), "g2_winner": game_winner(second.value, 2)}
-        row = _about(q, turn) | {"model_1": model_1, "model_2": model_2} | games
-        rows.append(row | {"winner": pair_winner(*games.values()), "call_ids": [*first.call_ids, *second.call_ids]})
-    return rows
 
 
 def _about(question: Row, turn: int) -> Row:
@@ -162,13 +128,6 @@ def game_winner(verdict: str | None, game: int) -> str | None:
     """Name the winner of game 1 (model_1 shown as A) or game 2 (swapped): model_1, model_2, tie; None unscored."""
     winners = {"A": "model_1", "B": "model_2"} if game == 1 else {"A": "model_2", "B": "model_1"}
     return None if verdict is None else winners.get(verdict, "tie")
-
-
-def pair_winner(first: str | None, second: str | None) -> str | None:
-    """Winner over both games: one that flips with the places is a tie; None when either is unscored or "error"."""
-    if {first, second} & {None, "error"}:
-        return None
-    return first if first == second else "tie"
 
 
 def summarise_single(rows: Sequence[Row], seed: int = 0) -> list[Row]:
@@ -192,26 +151,6 @@ def summarise_single(rows: Sequence[Row], seed: int = 0) -> list[Row]:
         counts = {"n": len(mine) - unscored, "unscored": unscored}
         counts["duplicates"] = len(mine) - len({(row["question_id"], row["turn"]) for row in mine})
         found.append({"model": model, "mean": mean, "low": low, "high": high} | turns | counts)
-    return found
-
-
-def summarise_pairs(rows: Sequence[Row], seed: int = 0) -> list[Row]:
-    """Per pair of models: wins, ties, losses of model_1, its adjusted win rate (ties half) with a 95 % interval.
-
-    `flipped` counts verdicts that followed the place, `first` the share of those that preferred the first place.
-    """
-    found = []
-    for pair in dict.fromkeys((row["model_1"], row["model_2"]) for row in rows):
-        mine = [row for row in rows if (row["model_1"], row["model_2"]) == pair]
-        winners = [pair_winner(row["g1_winner"], row["g2_winner"]) for row in mine]
-        points = [{"model_1": 1.0, "tie": 0.5, "model_2": 0.0}.get(winner, math.nan) for winner in winners]
-        rate, low, high = bootstrap_mean(points, [row["question_id"] for row in mine], seed=seed)
-        games = [(row["g1_winner"], row["g2_winner"]) for row in mine]
-        first, second = games.count(("model_1", "model_2")), games.count(("model_2", "model_1"))
-        counts = {"wins": winners.count("model_1"), "ties": winners.count("tie"), "losses": winners.count("model_2")}
-        counts |= {"n": len(mine) - winners.count(None), "unscored": winners.count(None), "flipped": first + second}
-        counts["first"] = first / (first + second) if first + second else math.nan
-        found.append({"model_1": pair[0], "model_2": pair[1], "win_rate": rate, "low": low, "high": high} | counts)
     return found
 
 

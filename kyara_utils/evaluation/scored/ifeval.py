@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.runs.errors import KyaraError
 
 Row = dict[str, Any]
 RANDOM_KEYS = (1122, 1129)  # letters "#" and "!", which the checker replaces by a random one, as upstream has it
 SEED = 0
 LANGUAGE_RULES = ("response_language", "english_capital", "english_lowercase")
-LONGEST = 200_000  # characters; some checkers are not linear, and 1,280 tokens are a fraction of this
 LATER_QUOTES = r"\u2018\u2019\u201c\u201d\xab\xbb"  # as NLTK 3.10 spells them in its patterns
 ABBREVIATIONS = (  # of newspaper English, which the trained model learned from: so neither `e.g` nor `etc`
     "adm ave bros capt co col corp cos ct dr ft gen gov hosp inc jr lt ltd maj messrs mr mrs ms mt ph ph.d pp prof "
@@ -143,28 +141,6 @@ def _depends_on_seed(item: Row, texts: list[str]) -> bool:
         return False
     finally:
         langdetect.DetectorFactory.seed = SEED
-
-
-def score_response(item: Row, response: str | None) -> Row:
-    """Score one response strictly and loosely: {strict, loose, strict_checks, loose_checks} of three outcomes.
-
-    `strict` and `loose` are correct when all instructions hold. A missing response, one longer than `LONGEST`, and
-    the items of `RANDOM_KEYS` are unscored.
-    """
-    n = len(item["instruction_id_list"])
-    if response is None or len(response) > LONGEST or item.get("key") in RANDOM_KEYS:
-        return {rule: UNSCORED for rule in ("strict", "loose")} | {
-            f"{rule}_checks": [UNSCORED] * n for rule in ("strict", "loose")
-        }
-    strict, loose = verdicts(item, response)
-    return {
-        "strict": _outcome(all(strict)), "loose": _outcome(all(loose)),
-        "strict_checks": [_outcome(held) for held in strict], "loose_checks": [_outcome(held) for held in loose],
-    }  # fmt: skip
-
-
-def _outcome(held: bool) -> str:
-    return CORRECT if held else WRONG
 
 
 def verdicts(item: Row, response: str) -> tuple[list[bool], list[bool]]:
