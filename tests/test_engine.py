@@ -17,7 +17,7 @@ from kyara_utils.llm import Client, Model, Request, complete, load_prompt, until
 from kyara_utils.llm.formats import fitting
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.limits import Gate, Pace
-from kyara_utils.llm.plan import Plan, estimate, planned_calls
+from kyara_utils.llm.plan import Plan, Planned, _Sum, estimate, planned_calls
 from kyara_utils.llm.protocol import fold_system, render
 from kyara_utils.llm.replay import export_calls, import_calls
 from kyara_utils.llm.transport import backoff, retry_after
@@ -386,6 +386,15 @@ def test_a_step_is_priced_before_it_runs(tmp_path):
     assert second == "gemma-3-270m: not known before the earlier steps have run: answers"
     later = planned_calls(table, values, lambda step, output: {"02": 7}[step])
     assert estimate(later)[1] == "gemma-3-270m: at most 7 calls, 70 + 70 tokens, free"
+
+
+def test_a_models_reasoning_and_speed_are_reckoned_with():
+    """Reasoning is billed as answer tokens; a small model on two cores is not as fast as the smallest."""
+    items = [Planned("m", "x", 1000, 3600, 100)]
+    thinking = _Sum.of(Model("m", price_out=1.0, reasoning_tokens=900), items)
+    assert (thinking.completion, thinking.money) == (1_000_000, "$1.00")
+    slow = _Sum.of(Model("m", package="qwen-0.5b", speed=[100, 10], parallel=4), items)
+    assert slow.hours == pytest.approx(10 + 1 / 0.36)
 
 
 def test_every_planned_line_names_real_parameters():

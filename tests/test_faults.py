@@ -109,10 +109,14 @@ def test_a_permanent_refusal_ends_the_step_with_one_line(tmp_path, name):
     assert stored(tmp_path) == 0
 
 
-def test_a_refused_row_does_not_end_the_step(tmp_path):
+@pytest.mark.parametrize("words", [
+    {"code": "context_length_exceeded", "message": "maximum context length is 4096 tokens"},
+    {"code": "content_filter", "message": "triggered the content management policy"},
+    {"message": "Content Exists Risk"}, {"code": "data_inspection_failed"}, {"message": "prompt is too long: 9 > 8"},
+])  # fmt: skip
+def test_a_refused_row_does_not_end_the_step(tmp_path, words):
     """One document that is too long, or that a filter dislikes, says nothing about its neighbours."""
-    long = {"error": {"code": "context_length_exceeded", "message": "maximum context length is 4096 tokens"}}
-    with provider(*[(400, long, {})] * 12, said("好")) as (url, _):
+    with provider(*[(400, {"error": words}, {})] * 12, said("好")) as (url, _):
         responses, usage = ask(url, tmp_path, rows=20, parallel=1)
     assert [bool(response.error) for response in responses] == [True] * 12 + [False] * 8 and usage["failed"] == 12
     assert all("HTTP 400" in error for error, _ in failures(tmp_path))

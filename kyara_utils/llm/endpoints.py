@@ -38,6 +38,8 @@ class Model:
     parallel: most requests under way at once; timeout: seconds for one of them.
     rpm, tpm: the provider's requests and tokens per minute, 0 for unlimited.
     price_in, price_out: USD per million prompt and completion tokens.
+    speed: [tokens read, tokens written] a second, for the estimate of a run's time: all requests of an embedded model
+    together, one request of another.
     batch: write calls as OpenAI batch files and read their results, instead of asking one by one.
     port, context: embedded servers only; context in tokens per request, prompt and answer together.
     """
@@ -67,6 +69,7 @@ class Model:
     tpm: float = 0.0
     price_in: float = 0.0
     price_out: float = 0.0
+    speed: tuple[float, ...] | list[float] = ()
     batch: bool = False
 
     def __post_init__(self) -> None:

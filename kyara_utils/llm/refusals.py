@@ -18,8 +18,11 @@ PATIENCE = 600.0  # seconds that a server may ask to wait; beyond, the step ends
 SAID = 30.0  # seconds of waiting that are worth a line, and between two such lines
 # A 429 of an account without money is final. A row's own fault: its length, or what a filter sees in it.
 SPENT = ("insufficient_quota", "billing_hard_limit", "insufficient balance")
-OF_THE_ROW = ("context_length", "context length", "exceed_context", "content_filter", "content_policy", "flagged",
-              "content management", "moderation", "too long", "invalid_prompt")  # fmt: skip
+OF_THE_ROW = (
+    "context_length", "context length", "exceed_context", "token count", "input length", "model length", "too long",
+    "too large", "content_filter", "content_policy", "content management", "content exists risk", "data_inspection",
+    "flagged", "moderation", "invalid_prompt", "敏感",
+)  # fmt: skip
 LIMITED = "wait for the account's limits, or set rpm and tpm in params/models.yaml"
 log = logging.getLogger(__name__)
 
