@@ -16,7 +16,7 @@ from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import write_rows
 from kyara_utils.training import estimate, fit, launch, memory, methods, show, stage, trainer_run
-from kyara_utils.training.generation_check import generation_rows, generation_test, judged, speak
+from kyara_utils.training.generation_check import answer_by_transformers, generation_rows, generation_test, judged
 from kyara_utils.training.methods import check_method
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.settings import SftSettings
@@ -350,8 +350,8 @@ def test_a_model_that_learnt_an_answer_gives_it_and_stops(base, rows, tmp_path):
     record = train_sft(base, [row], [row], tmp_path / "sft", **call)
     assert record["held_out_by_source"] == {"rag": [record["held_out_before"], record["held_out_after"]]}
     folder, asked = tmp_path / "sft", [row["messages"][:1]]
-    assert speak(folder, asked, max_tokens=20) == [("abc", True)]
-    assert speak(folder, asked, max_tokens=2) == [("ab", False)]
+    assert answer_by_transformers(folder, asked, max_tokens=20) == [("abc", True)]
+    assert answer_by_transformers(folder, asked, max_tokens=2) == [("ab", False)]
     by_transformers = generation_test("sft", folder, asked, tmp_path / "calls.sqlite", max_tokens=20)
     export_gguf(folder, folder / "model.gguf", "f32")
     by_llama_cpp = generation_test("sft", folder, asked, tmp_path / "calls.sqlite", max_tokens=20)
@@ -373,7 +373,7 @@ def test_a_model_that_learnt_an_answer_gives_it_and_stops(base, rows, tmp_path):
 )
 def test_the_generation_test_judges_script_and_template(question, answer, right_script, intact):
     """A check that passes Simplified answers or template tokens is no check."""
-    row = judged(question, answer, stopped=True)
+    row = judged(question, answer, True, ["<start_of_turn>", "<end_of_turn>"])
     assert (row["right_script"], row["template_intact"]) == (right_script, intact)
 
 

@@ -21,6 +21,7 @@ from kyara_utils.llm.progress import Progress
 from kyara_utils.llm.protocol import Request, Response, render
 from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.llm.transport import Transport
+from kyara_utils.models.serving import FolderServer
 from kyara_utils.runs.errors import KyaraError
 
 log = logging.getLogger(__name__)
@@ -215,10 +216,11 @@ class Client:
         """The connection, made at the first call that has to be asked; starts an embedded server."""
         if self._transport is None:
             if self.model.embedded:
-                self._server = EmbeddedServer(
-                    self._model_file() if self._model_file else Path(self.model.gguf),
-                    parallel=self.model.parallel, context=self.model.context, port=self.model.port,
-                )  # fmt: skip
+                path = self._model_file() if self._model_file else Path(self.model.gguf or self.model.folder)
+                serve = FolderServer if path.is_dir() else EmbeddedServer
+                self._server = serve(
+                    path, parallel=self.model.parallel, context=self.model.context, port=self.model.port
+                )
             urls = [self._server.base_url] if self._server else self.model.urls
             if not urls:
                 raise KyaraError(f"{self.model.name} has no address; give it a base_url in params/models.yaml")

@@ -7,21 +7,25 @@ from pathlib import Path
 from kyara_utils.llm.client import Client
 from kyara_utils.llm.endpoints import Model, find_model
 from kyara_utils.llm.ledger import Ledger
+from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.packages import GEMMA, model_row, packaged_gguf
 from kyara_utils.models.vocabulary import VERSION, trimmed_gemma
 from kyara_utils.runs.manifest import sha256
 
 
 def model_file(model: Model, vocabulary: Path | None = None) -> Path | None:
-    """Return the GGUF behind an embedded model; `vocabulary` (step 01's file) selects the trimmed Gemma."""
+    """Return the GGUF or folder behind an embedded model; `vocabulary` (step 01's file) selects the trimmed Gemma."""
     if not model.package:
-        return Path(model.gguf) if model.gguf else None
+        found = model.gguf or model.folder
+        return Path(found) if found else None
     ids = _kept(model, vocabulary)
     return trimmed_gemma(ids) if ids else packaged_gguf(model.package, model.gguf)
 
 
 def identity_of(model: Model, vocabulary: Path | None = None) -> str:
     """What answers, for the keys of calls: digests known without building or loading the model; "" for a URL."""
+    if model.folder:
+        return f"folder {weights_sha256(Path(model.folder))}"
     if not model.package:
         return f"gguf {sha256(Path(model.gguf))}" if model.gguf else ""
     identity = f"gguf {model_row(model.package).sha256}"

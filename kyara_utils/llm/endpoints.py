@@ -1,7 +1,7 @@
 """Models by name: what a parameter may say, and where the answer comes from (`params/models.yaml`)."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,9 +19,10 @@ CALL = re.compile(r"/(chat/)?completions/*$")  # copied along with an address, o
 
 @dataclass(frozen=True)
 class Model:
-    """One model behind an OpenAI-compatible server, ours (`package`, `gguf`) or somebody's (`base_url`).
+    """One model behind an OpenAI-compatible server, ours (`package`, `gguf`, `folder`) or somebody's (`base_url`).
 
     package: a row of `models/packages.py`; gguf: a file, which beside a package must be the package's very file.
+    folder: of a transformers model, served in this process; beside a base_url, the weights that answer there.
     style: what prompts and limits suit it: `completion` for base models, `brief` for small instruct models, `full` for
     strong teachers. Left out, an embedded chat model is brief and one behind an address full.
     base_url: one address, or a list of replicas of the same model; model: its name there.
@@ -61,6 +62,7 @@ class Model:
     top_logprobs: int = 0
     package: str = ""
     gguf: str = ""
+    folder: str = ""
     port: int = 0
     parallel: int = 8
     context: int = 2048
@@ -83,7 +85,7 @@ class Model:
     @property
     def embedded(self) -> bool:
         """Whether this process serves the model itself."""
-        return bool(self.package or self.gguf)
+        return bool(self.package or self.gguf or (self.folder and not self.base_url))
 
     @property
     def urls(self) -> list[str]:
@@ -126,6 +128,17 @@ def find_model(name: str, root: Path | None = None) -> Model:
     return models[name]
 
 
-def trained(name: str, gguf: Path, parallel: int = 4, context: int = 2048) -> Model:
-    """Return a model for a GGUF file that a training step wrote; it carries its own chat template."""
-    return Model(name, gguf=str(gguf), dialect="chat", parallel=parallel, context=context)
+def trained(name: str, model: Path, parallel: int = 4, context: int = 2048, root: Path | None = None) -> Model:
+    """Return what answers for a model that a training step wrote, with the model's own chat template.
+
+    model: its GGUF, or its folder: then the `model.gguf` in it or, for families that have none, the folder itself
+    through transformers. An entry called `name` with a base_url in params/models.yaml answers instead; its answers are
+    kept under the weights in `model`, so a model trained anew is asked anew.
+    """
+    path = Path(model)
+    gguf = path / "model.gguf" if path.is_dir() else path
+    if given := load_models(root).get(name):
+        if given.base_url:
+            return replace(given, folder=str(path if path.is_dir() else path.parent))
+    source = {"folder": str(path)} if path.is_dir() and not gguf.is_file() else {"gguf": str(gguf)}
+    return Model(name, **source, dialect="chat", parallel=parallel, context=context)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.llm import add_usage, connect, trained
-from kyara_utils.models.gguf_export import export_gguf, exportable
 from kyara_utils.models.loading import load_model, load_tokenizer
+from kyara_utils.models.serving import servable
 from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.pairs import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
@@ -33,7 +33,7 @@ def train_rounds(
     `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `settings`: those of
     every round. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
     again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token), and the
-    record of `train_dpo`. Raises `KyaraError` where llama.cpp cannot run the model, or nothing is left to play with.
+    record of `train_dpo`. Raises `KyaraError` where nothing is left to play with.
     """
     rounds, rejects, usage, policy, last = [], [], {}, sft, pairs
     for number in range(1, more_rounds + 2):
@@ -52,16 +52,11 @@ def train_rounds(
 
 
 def _facts(number: int, model: Path, made: int, data: list[Row], held_out: list[Row]) -> Row:
-    loss = held_out_loss(load_model(model), load_tokenizer(model), held_out)
+    loss = held_out_loss(load_model(model), load_tokenizer(model), held_out) if held_out else None
     sources = sorted({row["source"] for row in data})
     return {
-        "round": number,
-        "model": model.name,
-        "made": made,
-        "pairs": len(data),
-        "sources": sources,
-        "held_out": loss,
-    }
+        "round": number, "model": model.name, "made": made, "pairs": len(data), "sources": sources, "held_out": loss,
+    }  # fmt: skip
 
 
 def play(
@@ -71,15 +66,13 @@ def play(
 
     Every prompt of a `spin` or `sppo` pair in `pairs` gives one new pair or one reject.
     """
-    if not exportable(policy):
-        raise KyaraError(f"more_rounds: {policy} is no Gemma 2 or 3, which self-play needs; set more_rounds to 0")
     spin = [row for row in pairs if row["source"] == "spin"]
     sppo = {row["prompt"][-1]["content"]: row["parents"] for row in pairs if row["source"] == "sppo"}
     if not spin and not sppo:
         raise KyaraError("more_rounds: no pair is of SPIN or SPPO; raise spin_rows in step 06 or set more_rounds to 0")
-    gguf, seed = export_gguf(policy, policy / "model.gguf"), sampling["seed"] + SEED_STEP * (number - 1)
+    seed = sampling["seed"] + SEED_STEP * (number - 1)
     limits = {"max_tokens": sampling["max_tokens"], "temperature": sampling["temperature"], "seed": seed}
-    with connect(trained(policy.name, gguf), store) as client:
+    with connect(trained(policy.name, servable(policy)), store) as client:
         gold = [{"id": row["parents"][0], "messages": row["prompt"] + row["chosen"]} for row in spin]
         samples = answer_prompts(client, [row["prompt"][-1]["content"] for row in spin], **limits)
         made, rejects = spin_preferences(gold, samples)

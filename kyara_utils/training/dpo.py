@@ -26,7 +26,8 @@ def train_dpo(model_dir: Path, pairs: list[Row], out_dir: Path, settings: DpoSet
     `pairs` come from `prepare_pairs`; one that it would reject is a `KyaraError`, since TRL would cut it.
     Record: that of `run_stage`, with pairs, curve[{step, loss, learning_rate, accuracy, margin, chosen_reward,
     rejected_reward}], final_accuracy and final_margin after training, over all or `fit.LOOKED_AT` training pairs
-    (margin in units of beta × log-ratio), seconds, processes, peak_gb. An unchanged finished stage is reused.
+    (margins in units of beta × log-ratio), first_margin of the first pair, seconds, processes, peak_gb. An unchanged
+    finished stage is reused.
     """
     if not pairs:
         raise KyaraError("no preference pairs to train on; judge more pairs in the step before")

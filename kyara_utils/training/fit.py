@@ -28,8 +28,9 @@ def fit(job, rows: list[Row], progress: bool) -> Row:
     """Train `job` (`launch.Job`) in this process, one of `job.processes`, and write the model.
 
     Rows of SFT: input_ids and labels; of DPO: prompt_ids, chosen_ids, rejected_ids, and `WINS` for sppo_soft. Returns
-    curve[{step, loss, learning_rate, …}], seconds, processes, peak_gb; SFT adds epochs and loop_seconds (both since a
-    checkpoint that it went on from), DPO final_accuracy and final_margin (in units of beta × log-ratio).
+    curve[{step, loss, learning_rate, …}], seconds, processes, peak_gb; SFT adds sequences (packs or rows of
+    an epoch), epochs and loop_seconds (both since a checkpoint that it went on from), DPO final_accuracy, final_margin
+    and first_margin (of the first pair; in units of beta × log-ratio).
     """
     settings, kind = job.settings, job.settings.kind
     arguments = trl_internals.one_device(trainer_config(settings, job.checkpoints, job.dtype))
@@ -75,11 +76,15 @@ def dpo_trainer(model, tokenizer, rows: list[Row], arguments):
 
 
 def _speed_facts(trainer, resume: Path | None, loop: float) -> Row:
-    return {"epochs": trainer.state.epoch * trainer_run.share_trained(trainer, resume), "loop_seconds": loop}
+    epochs = trainer.state.epoch * trainer_run.share_trained(trainer, resume)
+    return {"sequences": len(trainer.train_dataset), "epochs": epochs, "loop_seconds": loop}
 
 
 def _final_rewards(trainer, count: int) -> Row:
     every = -(-count // LOOKED_AT)
     trainer.eval_dataset = trainer.train_dataset.select(range(0, count, every))  # with the reference's values
     final = trainer.evaluate()
-    return {"final_accuracy": final["eval_rewards/accuracies"], "final_margin": final["eval_rewards/margins"]}
+    trainer.eval_dataset = trainer.train_dataset.select([0])
+    first = trainer.evaluate()["eval_rewards/margins"]
+    margin = final["eval_rewards/margins"]
+    return {"final_accuracy": final["eval_rewards/accuracies"], "final_margin": margin, "first_margin": first}

@@ -3,16 +3,19 @@
 A model trained with a wrong mask or template shows here first: it does not stop, or writes the template's own tokens.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.llm import Request, connect
 from kyara_utils.llm import trained as trained_model
+from kyara_utils.models.chat_templates import token_ids
+from kyara_utils.models.generation import Ask, generate
 from kyara_utils.models.loading import load_model, load_tokenizer
 from kyara_utils.text.normalise import script_of
 
 Row = dict[str, Any]
-MARKS = ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>")
+BATCH = 8  # conversations that transformers answers at once
 CHECKS = ("stopped", "right_script", "template_intact")
 
 
@@ -30,18 +33,23 @@ def generation_test(
             found = client.ask(requests, label=f"generation test of {name}", progress=False)
         answers = [(answer.text, answer.finish_reason == "stop") for answer in found]
     else:
-        answers = speak(model_dir, conversations, max_tokens)
-    asked = [messages[-1]["content"] for messages in conversations]
-    return [judged(question, *answer) for question, answer in zip(asked, answers, strict=True)]
+        answers = answer_by_transformers(model_dir, conversations, max_tokens)
+    asked, marks = [messages[-1]["content"] for messages in conversations], template_marks(load_tokenizer(model_dir))
+    return [judged(question, *answer, marks) for question, answer in zip(asked, answers, strict=True)]
 
 
-def judged(question: str, answer: str, stopped: bool) -> Row:
-    """Return one row of the test."""
+def template_marks(tokenizer) -> list[str]:
+    """Return the texts that belong to the template and not into an answer: the tokenizer's special tokens."""
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def judged(question: str, answer: str, stopped: bool, marks: Sequence[str]) -> Row:
+    """Return one row of the test; `marks` from `template_marks`."""
     script = script_of(question, default="mixed")
     return {
         "question": question, "answer": answer, "stopped": stopped,
         "right_script": script in ("mixed", script_of(answer, default=script)),
-        "template_intact": bool(answer.strip()) and not any(mark in answer for mark in MARKS),
+        "template_intact": bool(answer.strip()) and not any(mark in answer for mark in marks),
     }  # fmt: skip
 
 
@@ -52,20 +60,12 @@ def generation_rows(name: str, rows: list[Row]) -> list[Row]:
     ]
 
 
-def speak(model_dir: Path, conversations: list[list[dict[str, str]]], max_tokens: int) -> list[tuple[str, bool]]:
-    """Return (answer with any special tokens in it, whether a stop token ended it) by transformers, greedily."""
+def answer_by_transformers(
+    model_dir: Path, conversations: list[list[dict[str, str]]], max_tokens: int
+) -> list[tuple[str, bool]]:
+    """Return (answer with any special tokens in it, whether a stop token ended it), greedily."""
     tokenizer, model = load_tokenizer(model_dir), load_model(model_dir).eval()
-    return [_answer(model, tokenizer, messages, max_tokens) for messages in conversations]
-
-
-def _answer(model, tokenizer, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, bool]:
-    import torch
-
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    prompt = prompt.to(model.device)
-    with torch.inference_mode():
-        whole = model.generate(**prompt, max_new_tokens=max_tokens, do_sample=False)
-    ids = whole[0, prompt["input_ids"].shape[1] :].tolist()
-    stops = model.generation_config.eos_token_id
-    stopped = bool(ids) and ids[-1] in (stops if isinstance(stops, list) else [stops])
-    return tokenizer.decode(ids[:-1] if stopped else ids), stopped
+    asks = [Ask(token_ids(tokenizer, messages, add_generation_prompt=True), max_tokens) for messages in conversations]
+    batches = [asks[at : at + BATCH] for at in range(0, len(asks), BATCH)]
+    found = [answer for batch in batches for answer in generate(model, tokenizer, batch, special=True)]
+    return [(answer.text, answer.finish_reason == "stop") for answer in found]

@@ -18,7 +18,7 @@ from kyara_utils.training.settings import SftSettings
 from kyara_utils.training.stage import run_stage
 
 Row = dict[str, Any]
-ALL = "all"
+ALL, FIRST = "all", "the first row"
 
 
 def train_sft(
@@ -29,8 +29,8 @@ def train_sft(
     `rows` and `held_out` come from `prepare_conversations`. A stage with the same weights, rows and settings is not
     trained again (`reused` is then true); an interrupted one goes on from its last complete checkpoint.
     Record: that of `run_stage`, with stage, rows, tokens, held_out_before/after (nats per supervised token, None
-    without held-out rows), held_out_by_source{source: [before, after]}, curve[{step, loss, learning_rate, tokens}],
-    seconds, tokens_per_second, processes, peak_gb.
+    without held-out rows), held_out_first (of the first row, after), held_out_by_source{source: [before, after]},
+    curve[{step, loss, learning_rate, tokens}], sequences, seconds, tokens_per_second, processes, peak_gb.
     """
     if not rows:
         raise KyaraError(f"no rows to train stage {settings.stage} on; loosen the filters of the step before")
@@ -50,9 +50,10 @@ def _train(job: Job, rows: list[Row], held_out: list[Row], progress: bool) -> Ro
     measured = run_job(job, ids, progress)
     speed = tokens * measured.pop("epochs") / measured.pop("loop_seconds")
     after = _losses_of(job.out_dir, tokenizer, held_out)
+    sources = [name for name in after if name not in (ALL, FIRST)]
     return {
-        "held_out_before": before.get(ALL), "held_out_after": after.get(ALL),
-        "held_out_by_source": {name: [before[name], after[name]] for name in after if name != ALL}, **measured,
+        "held_out_before": before.get(ALL), "held_out_after": after.get(ALL), "held_out_first": after.get(FIRST),
+        "held_out_by_source": {name: [before[name], after[name]] for name in sources}, **measured,
         "tokens": tokens, "tokens_per_second": round(speed, 1),
     }  # fmt: skip
 
@@ -70,7 +71,7 @@ def held_out_loss(model, tokenizer, rows: list[Row]) -> float:
 
 
 def held_out_losses(model, tokenizer, rows: list[Row]) -> dict[str, float]:
-    """Return the held-out loss by source of the rows, and of all rows under `ALL`."""
+    """Return the held-out loss by source of the rows, of all under `ALL`, and of the first row alone under `FIRST`."""
     import torch
 
     if not rows:
@@ -81,7 +82,7 @@ def held_out_losses(model, tokenizer, rows: list[Row]) -> dict[str, float]:
     with torch.inference_mode():
         for row in rows:
             loss, tokens = _row_loss(model, *encoded(tokenizer, row))
-            for name in {ALL, row.get("source") or ALL}:
+            for name in {ALL, row.get("source") or ALL, *([] if sums else [FIRST])}:
                 total = sums.setdefault(name, [0.0, 0])
                 total[0], total[1] = total[0] + loss, total[1] + tokens
     model.train(training)
