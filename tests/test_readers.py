@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,8 @@ from kyara_utils.knowledge.readers.hub import parse_source
 from kyara_utils.knowledge.readers.markdown import read_markdown
 from kyara_utils.knowledge.readers.mediawiki import strip_markup
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.text.normalise import count_scripts, language, script_of, search_text, to_reading
+from kyara_utils.text.conversion import title_to_reading, to_reading
+from kyara_utils.text.normalise import count_scripts, language, script_of, search_text
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
 HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"
@@ -139,6 +141,14 @@ def test_scripts_are_told_apart_by_their_characters():
     assert script_of("中文字", default="zh-Hans") == "zh-Hans"
 
 
+def test_japanese_is_no_chinese():
+    """広島県 holds no kana and 経済 differs from 經濟 by a stroke; a quoted song title makes no text Japanese."""
+    for text in ("広島県", "日本経済の発展", "発売済", "「さくら」という名前"):
+        assert script_of(text) == "mixed", text
+    assert script_of("畫面顯示「ありがとう」三個字，觀眾都笑了。") == "zh-Hant"
+    assert script_of("他出生於廣島縣，研究經濟。") == "zh-Hant" and search_text("看著") == search_text("看着")
+
+
 def test_search_form_makes_both_scripts_meet():
     """Without folding, a Simplified question shares no term with a Traditional document."""
     assert search_text("臺灣ＡＢＣ") == search_text("台湾abc") == "台湾abc"
@@ -253,6 +263,24 @@ def test_short_texts_of_the_corpus_are_recognised(encoding):
     assert len(texts) > 100 and len(wrong) <= len(texts) // 100, wrong[:2]
 
 
+@pytest.mark.parametrize("encoding", ["euc_kr", "euc_jp", "cp932"])
+def test_neighbours_of_chinese_are_read_as_what_they_are(encoding):
+    """EUC-KR bytes are frequent Chinese characters to GB18030: a Korean page became Chinese that nobody wrote."""
+    korean = "대한민국의 수도는 서울이며 한강이 도시를 가로질러 흐른다. 많은 사람들이 그곳에서 일한다."
+    japanese = "これは日本の首都についての記事です。多くの人がここで働いています。"
+    text = korean if encoding == "euc_kr" else japanese
+    assert decode(text.encode(encoding)) == text and script_of(text) != "zh-Hant"
+
+
+def test_a_damaged_byte_costs_its_own_row(tmp_path):
+    """One bad byte near the start turned a UTF-8 file into a reject as a whole."""
+    rows = [json.dumps({"text": f"{n}{HANT}"}, ensure_ascii=False).encode() for n in range(30)]
+    rows[3] = rows[3].replace("軟".encode(), b"\xe8\xbb")
+    write(tmp_path, {"a.jsonl": b"\n".join(rows)})
+    items = list(read_corpus(tmp_path))
+    assert [i["rule"] for i in items if isinstance(i, dict)] == ["encoding"] and len(items) == 30
+
+
 def test_nonsense_is_refused_not_decoded():
     """Bytes of no encoding must not become Chinese that nobody wrote."""
     noise = bytes((n * 7919 + n * n) % 256 for n in range(4000))
@@ -291,6 +319,29 @@ def test_conversion_changes_simplified_reading_text_only(tmp_path):
     assert [d.text for d in read_corpus(tmp_path)] == [HANS, village]
     with pytest.raises(KyaraError, match="s2twp"):
         to_reading(HANS, "s2xx")
+
+
+def test_only_the_simplified_sentences_of_a_text_are_converted(tmp_path):
+    """One quotation in Simplified characters must not turn 干預 into 幹預 and 姓于 into 姓於 around it."""
+    ours, theirs = "外國不應干預臺灣的內政，姓于的議員在議場這樣說明。", "他说软件产业发展很快，在家里也能工作。"
+    text = ours * 2 + theirs + "干净的水在这里。" + ours
+    converted = to_reading(text, "s2twp")
+    assert converted.startswith(ours * 2) and converted.endswith(ours)
+    assert "軟體產業發展很快，在家裡也能工作。乾淨的水在這裡。" in converted
+    assert title_to_reading("姓于", ours, "s2twp") == "姓于" and title_to_reading("面包", theirs, "s2twp") == "麵包"
+    write(tmp_path, {"a/于.txt": ours * 2, "b/面包.txt": theirs * 3})
+    assert [d.title for d in read_corpus(tmp_path, convert="s2twp")] == ["于", "麵包"]
+
+
+def test_known_faults_of_the_table_are_corrected():
+    """The pairs were written where OpenCC goes wrong: on them it must do much better, not on text at large."""
+    from kyara_utils.text.normalise import converter
+
+    lines = (Path(__file__).parent / "conversion_pairs.tsv").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("\t") for line in lines]
+    wrong = [(to_reading(source, "s2twp"), right) for source, right in pairs if to_reading(source, "s2twp") != right]
+    plain = sum(converter("s2twp").convert(source) == right for source, right in pairs)
+    assert len(wrong) <= 1 and plain < len(pairs) // 2, wrong
 
 
 # MediaWiki dumps

@@ -1,6 +1,7 @@
 """The chain of `params/pipeline.yaml` and the question that skipping hangs on: is a step's result still fresh?"""
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Step:
 
     needs: steps whose outputs it reads; uses: rooms and files whose code decides its result;
     folders: parameters that name a user's folder, whose state belongs to the key; calls: what it asks of LLMs, for
-    `--dry-run` (see kyara_utils/llm/plan.py).
+    `--dry-run` (see kyara_utils/llm/plan.py); packages: installed packages whose tables decide its result.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Step:
     uses: tuple[str, ...]
     folders: tuple[str, ...]
     calls: tuple[dict[str, Any], ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def load_steps(root: Path) -> dict[str, Step]:
@@ -35,7 +37,7 @@ def load_steps(root: Path) -> dict[str, Step]:
     content = yaml.safe_load((root / "params" / "pipeline.yaml").read_text(encoding="utf-8"))
     steps: dict[str, Step] = {}
     for name, fields in content["steps"].items():
-        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders", "calls")))
+        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders", "calls", "packages")))
         if missing := [need for need in step.needs if need not in steps]:
             raise KyaraError(f"params/pipeline.yaml: {name} needs {missing[0]}, which does not come before it")
         steps[name] = step
@@ -59,13 +61,14 @@ def key_parts(root: Path, recipe: str, step: Step, values: dict[str, Any]) -> di
         done = manifest.read(step_dir(root, recipe, need))
         outputs = done["outputs"] if done else {}
         upstream[need] = {name: item["sha256"] for name, item in outputs.items()}
-    return {
+    parts = {
         "cells": manifest.cells_hash(notebook_of(root, step.name)),
         "params": values,
         "code": {use: code_hash(root, use) for use in step.uses},
         "inputs": upstream,
         "folders": {name: _state(root, values[name]) for name in step.folders},
     }
+    return parts | ({"packages": {name: metadata.version(name) for name in step.packages}} if step.packages else {})
 
 
 def missing_folder(root: Path, step: Step, values: dict[str, Any]) -> str:
@@ -127,8 +130,8 @@ def why_stale(folder: Path, parts: dict[str, Any]) -> str:
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Name the first thing in which two keys differ: `params: epochs 1 → 2`, `code: training`, …"""
-    for part in ("params", "code", "inputs", "folders", "cells"):
-        before, now = old.get(part), new[part]
+    for part in ("params", "code", "inputs", "folders", "packages", "cells"):
+        before, now = old.get(part), new.get(part)
         if before == now:
             continue
         if not isinstance(now, dict):

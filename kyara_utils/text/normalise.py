@@ -1,7 +1,7 @@
 """One search form for Traditional and Simplified text, and the language and script of a text.
 
 臺灣的軟體 and 台湾的软件 share not one pair of characters; folded to one form they meet. Only the search form
-is folded: what is stored and shown stays as it was written, unless a reader asks for `to_reading`.
+is folded: what is stored and shown stays as it was written, unless a reader asks for `conversion.to_reading`.
 
 Script rule. A character is *Simplified-only* if OpenCC s2t changes it and it is not among the 5,401 frequent
 characters of Big5; *Traditional-only* if t2s changes it and it is not in GB 2312. Characters used in both
@@ -9,17 +9,15 @@ scripts (里, 后, 台, 乾, 著) are therefore no evidence. A statistical detec
 on short texts; characters that exist in one of them only leave no doubt.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from kyara_utils.runs.errors import KyaraError
-
 if TYPE_CHECKING:
     import numpy as np
 
-CONVERSIONS = ("s2t", "s2tw", "s2twp", "t2s")
 BIG5_FREQUENT = range(0xA440, 0xC67F)
 SHARED_IN_TAIWAN = "胜担"  # 胜肽 and 担仔麵 are written so in Taiwan, although s2t would change both
 ENGLISH_MAX_HAN = 0.10  # Han / (Han + Latin words): at most this is English
@@ -27,6 +25,10 @@ CHINESE_MIN_HAN = 0.50  # at least this is Chinese with loan words; between the 
 HANT_MAX_SIMPLIFIED = 0.05  # Simplified-only / all one-script characters: at most this is zh-Hant
 HANS_MIN_SIMPLIFIED = 0.80  # at least this is zh-Hans; between the two it is mixed
 FOREIGN_MAX = 0.10  # letters of other scripts / all letters: more than this is mixed
+KANA = re.compile(r"[ぁ-ゖァ-ヺｦ-ﾝ]")
+QUOTED = re.compile(
+    r"「[^」]{0,300}」|『[^』]{0,300}』|《[^》]{0,300}》|〈[^〉]{0,300}〉|“[^”]{0,300}”|[（(][^（()）]{0,300}[）)]"
+)
 HAN_RANGES = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x40000))
 LATIN_RANGES = ((0x41, 0x5B), (0x61, 0x7B), (0xC0, 0x250), (0xFF21, 0xFF3B), (0xFF41, 0xFF5B))
 NEUTRAL_RANGES = ((0xAA, 0xBB), (0x370, 0x400), (0x3100, 0x3130))  # letters that Chinese prose uses: α, ㄅ
@@ -43,8 +45,11 @@ def converter(config: str) -> Any:
 
 
 def search_text(text: str) -> str:
-    """Fold to NFKC, lower case and Simplified characters (OpenCC t2s); for matching, never for display."""
-    return converter("t2s").convert(nfkc(text)).lower()
+    """Fold to NFKC, lower case and Simplified characters (OpenCC t2s); for matching, never for display.
+
+    看著 and 看着 are one word in two spellings; the table keeps 著 for 著名, a search must not.
+    """
+    return converter("t2s").convert(nfkc(text)).lower().replace("著", "着")
 
 
 def nfkc(text: str) -> str:
@@ -52,26 +57,6 @@ def nfkc(text: str) -> str:
     for wide, narrow in WIDE_MARKS:
         text = text.replace(wide, narrow)
     return unicodedata.normalize("NFKC", text)
-
-
-def to_reading(text: str, convert: str) -> str:
-    """Convert reading text by an OpenCC table, "s2twp" for Taiwanese usage; "" leaves it as it is.
-
-    A table that starts from Simplified is not applied to a text already in Traditional: it would make 里長 裡長.
-    Raises `KyaraError` on an unknown table.
-    """
-    if convert and convert not in CONVERSIONS:
-        raise KyaraError(
-            f"convert {convert!r} is no known conversion; use one of {', '.join(CONVERSIONS)} or an empty one"
-        )
-    if not convert or (convert.startswith("s2") and script_of(text) in ("zh-Hant", "en")):
-        return text
-    return converter(convert).convert(text)
-
-
-def title_to_reading(title: str, text: str, convert: str) -> str:
-    """Convert a title, which is too short to tell its script, as its text is written."""
-    return title if convert.startswith("s2") and script_of(text) in ("zh-Hant", "en") else to_reading(title, convert)
 
 
 @lru_cache(maxsize=1)
@@ -89,6 +74,15 @@ def simplified_characters(text: str) -> list[str]:
     """Return the Simplified-only characters of `text`, in order, with repeats."""
     hans, _ = script_characters()
     return [c for c in text if c in hans]
+
+
+@lru_cache(maxsize=1)
+def japanese_characters() -> frozenset[str]:
+    """Return the simplified forms of Japan that neither Chinese script has: 広, 県, 経, 済, 発 … (OpenCC jp2t)."""
+    han = [chr(code) for code in range(0x4E00, 0xA000)]
+    changed = converter("jp2t").convert("\n".join(han)).split("\n")
+    pairs = zip(han, changed, strict=True)
+    return frozenset(c for c, t in pairs if t != c and not _encodes(c, "gb2312") and not _encodes(c, "big5"))
 
 
 def _encodes(character: str, codec: str) -> bytes:
@@ -115,6 +109,7 @@ def _classes() -> "np.ndarray":
     table[[0xD7, 0xF7]] = 0  # × and ÷ lie among the accented letters
     for characters, bit in zip(script_characters(), (_HANS, _HANT), strict=True):
         table[[ord(c) for c in characters]] |= bit
+    table[[ord(c) for c in japanese_characters()]] = _HAN | _FOREIGN
     return table
 
 
@@ -138,8 +133,19 @@ def count_scripts(texts: Sequence[str]) -> "np.ndarray":
     word = latin.copy()
     word[1:] &= ~latin[:-1]
     word[:-1] &= latin[1:]  # a single letter is no word
-    marks = [classes & bit != 0 for bit in (_HAN, _HANT, _HANS)] + [word, classes == _FOREIGN, classes != 0]
-    return np.stack([np.add.reduceat(mark, starts, dtype=np.int64) for mark in marks], axis=1)
+    marks = [classes & bit != 0 for bit in (_HAN, _HANT, _HANS)] + [word, classes & _FOREIGN != 0, classes != 0]
+    counts = np.stack([np.add.reduceat(mark, starts, dtype=np.int64) for mark in marks], axis=1)
+    for at in (counts[:, 4] > 0).nonzero()[0]:
+        counts[at, 4] = _foreign_letters(texts[at], counts[at])
+    return counts
+
+
+def _foreign_letters(text: str, counts: "np.ndarray") -> int:
+    """Letters of other scripts; kana in a quotation is quoted, kana in the sentence itself makes it Japanese."""
+    kana = len(KANA.findall(text))
+    if not kana:
+        return counts[4]
+    return counts[5] if KANA.search(QUOTED.sub("", text)) else counts[4] - kana
 
 
 def language(counts: Sequence[int], default: str = "zh-Hant") -> tuple[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kyara_utils.runs.tables import content_id, reject
-from kyara_utils.text.normalise import title_to_reading, to_reading
+from kyara_utils.text.conversion import title_to_reading, to_reading
 
 STEP = "01_corpus_indexing"
 MIN_CHARACTERS = 40
