@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.text.answer_faults import declined, unfinished
-from kyara_utils.text.folding import fold, prose
+from kyara_utils.text.folding import fold, fold_all, folded, prose
 from kyara_utils.text.ngrams import jaccard, ngrams
 from kyara_utils.text.normalise import converter, search_text, simplified_characters
 
@@ -51,7 +51,7 @@ class Answer:
 
     @cached_property
     def folded(self) -> str:
-        return fold(self.text)
+        return folded(self.search)
 
     @cached_property
     def prose(self) -> str:
@@ -134,7 +134,7 @@ def wrong_script(answer: Answer, limits: Limits) -> str:
 
 _ORDINARY = re.compile(
     r"[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff\u3100-\u312f\u31a0-\u31bf"  # Han, bopomofo
-    r"A-Za-z\u00a0-ɏͰ-Ͽ\uff01-\uff5e\u2100-\u22ff\u2500-\u25ff]"  # Latin, Greek, mathematics, table lines
+    r"A-Za-z\u00a0-ɏͰ-Ͽ\uff01-\uff5e\u2100-\u22ff\u2500-\u25ff]+"  # Latin, Greek, mathematics, table lines
 )
 
 _BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -148,7 +148,7 @@ def garbage(answer: Answer, limits: Limits) -> str:
     if broken:
         return f"broken character U+{ord(broken.group()):04X}"
     text = _QUOTED.sub("", answer.text)
-    odd = sum(not _ORDINARY.match(c) and unicodedata.category(c) not in _MARKS for c in text)
+    odd = sum(unicodedata.category(c) not in _MARKS for c in _ORDINARY.sub("", text))
     return f"{odd / len(text):.2f} of the characters" if odd > limits.garbage * len(text) else ""
 
 
@@ -163,11 +163,11 @@ def repetition(answer: Answer, limits: Limits) -> str:
     run = max((m.group() for m in _RUN.finditer(text)), key=len, default="")
     if len(run) > limits.repeated_character:
         return f"{run[0]} × {len(run)}"
-    pieces = Counter(key for piece in _PIECE.split(text) if len(key := fold(piece)) >= 6)
+    pieces = Counter(key for key in fold_all(_PIECE.split(text)) if len(key) >= 6)
     line, times = max(pieces.items(), key=lambda item: item[1], default=("", 0))
     if times > limits.repeated_lines:
         return f"{line[:20]} × {times}"
-    return _repeated_ngrams(fold(text), limits)
+    return _repeated_ngrams(answer.folded if text == answer.text else fold(text), limits)
 
 
 def _repeated_ngrams(folded: str, limits: Limits) -> str:

@@ -24,7 +24,12 @@ _UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000, "万": 10_000}
 
 def fold(text: str, keep: str = "") -> str:
     """Return the comparison key of `text`: its search form, only letters, digits and what is in `keep`."""
-    return _unwanted(keep).sub("", search_text(text).replace("\n", ""))
+    return folded(search_text(text), keep)
+
+
+def folded(search: str, keep: str = "") -> str:
+    """Return `fold` of a text that is in its search form already."""
+    return _unwanted(keep).sub("", search.replace("\n", ""))
 
 
 def fold_all(texts: Sequence[str], keep: str = "") -> Iterator[str]:
