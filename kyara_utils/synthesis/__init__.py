@@ -4,6 +4,7 @@ from kyara_utils.synthesis.cited import add_contexts, answer_cited, cited_conver
 from kyara_utils.synthesis.documents import document_conversations
 from kyara_utils.synthesis.drafts import excerpt
 from kyara_utils.synthesis.evolve import evolve_questions
+from kyara_utils.synthesis.faithfulness import check_faithfulness
 from kyara_utils.synthesis.followups import add_rounds
 from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.maths.persona import solve_problems, write_problems
@@ -14,9 +15,9 @@ from kyara_utils.synthesis.sampling import choose_chunks
 from kyara_utils.synthesis.script_repair import ScriptRepair
 
 __all__ = [
-    "account", "add_contexts", "add_rounds", "answer_cited", "answer_questions", "choose_chunks",
-    "cited_conversations", "digest_documents", "document_conversations", "drafts_begun", "evolve_questions",
-    "excerpt", "expand_queries", "judge_relevance", "metrics", "one_of_each_rule", "questions_per_chunk",
-    "rag_conversations", "retrieve", "rule_rows", "solve_problems", "write_problems", "write_questions",
-    "ScriptRepair",
+    "account", "add_contexts", "add_rounds", "answer_cited", "answer_questions", "check_faithfulness",
+    "choose_chunks", "cited_conversations", "digest_documents", "document_conversations", "drafts_begun",
+    "evolve_questions", "excerpt", "expand_queries", "judge_relevance", "metrics", "one_of_each_rule",
+    "questions_per_chunk", "rag_conversations", "retrieve", "rule_rows", "solve_problems", "write_problems",
+    "write_questions", "ScriptRepair",
 ]  # fmt: skip

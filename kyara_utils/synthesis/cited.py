@@ -108,7 +108,7 @@ def answer_cited(
     answerable = [draft for draft in drafts if draft["answerable"]]
     for attempt in range(attempts):
         asked = [draft for draft in answerable if not attempt or draft["rule"]]
-        (_by_title if style_of(client).name == "completion" else _by_id)(client, asked, attempt, seed, language)
+        (_by_title if style_of(client).titles else _by_id)(client, asked, attempt, seed, language)
         for draft in asked:
             if not draft["rule"]:
                 end(draft, "checks", *_check(client, draft, language))
@@ -134,7 +134,8 @@ def _by_title(client: Client, drafts: list[Row], attempt: int, seed: int, langua
         if not draft["rule"]:
             draft["parts"] = read_parts(response.text, titles_of(draft["context"]))
             parts += [(draft, number) for number, (_, title) in enumerate(draft["parts"]) if not title]
-    _choose(client, parts, language)
+    if client.model.dialect == "completion":
+        _choose(client, parts, language)
     for draft in drafts:
         if written := draft.pop("parts", []):
             ids = {title: item["id"] for title, item in titles_of(draft["context"]).items()}

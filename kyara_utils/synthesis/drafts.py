@@ -15,6 +15,7 @@ from kyara_utils.synthesis.styles import style_of, task_of
 
 Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
+PATH = ("question_kind", "queries", "digests", "evolution", "followup", "unsupported")  # of a draft, kept in `meta`
 SENTENCE_END = re.compile(r"(?<=[。！？!?])|(?<=\.)\s")
 
 
@@ -68,7 +69,7 @@ def examples_shown(client: Client, task: str, language: str) -> list[str]:
 
 def shown(client: Client, chunk: Row) -> str:
     """Text of a chunk as the prompts of the client's style show it: a base model reads one line, others the layout."""
-    return passage(chunk) if style_of(client).one_line else f"{chunk['title']}\n{chunk['text'].strip()}"
+    return passage(chunk) if style_of(client).flat else f"{chunk['title']}\n{chunk['text'].strip()}"
 
 
 def write(
@@ -181,4 +182,8 @@ def path_of(draft: Row, model: str) -> Row:
     keys = ("id", "title", "score", "relevance", "relevant")
     if "hits" in draft:
         meta["hits"] = [{key: hit.get(key) for key in keys} for hit in draft["hits"]]
-    return meta | {key: draft[key] for key in ("queries", "digests", "evolution", "followup") if key in draft}
+    return meta | {
+        key: draft[key]
+        for key in ("question_kind", "queries", "digests", "evolution", "followup", "unsupported")
+        if draft.get(key) not in (None, "")
+    }

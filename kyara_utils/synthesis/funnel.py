@@ -47,7 +47,7 @@ def one_of_each_rule(rejects: list[Row]) -> dict[str, str]:
     return {row["rule"]: row["detail"] for row in rejects}
 
 
-def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: list[Row]) -> Row:
+def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: list[Row], threshold: float = 0.0) -> Row:
     """Return what the manifest says of a run: rows by source, asked and written, evolutions, verdicts, expansions."""
     out = {source: sum(row["source"] == source for row in rows) for source in SOURCES}
     written = {"rag": [begun["rag"] - out["followup"], out["rag"]], "followup": [out["followup"]] * 2}
@@ -57,6 +57,7 @@ def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: li
         "given": begun["document"],
         "evolved": sum(not draft["evolution"]["rule"] for draft in tried),
         "relevant": sum(hit["relevant"] for draft in drafts for hit in draft["hits"]),
+        "relevance_threshold": threshold,
         "without_queries": sum(not draft["queries"] for draft in drafts),
         "written": written,
     }

@@ -14,10 +14,19 @@ from kyara_utils.synthesis.styles import FULL, Style, limits
 SHORT, LONG = 40, 160  # characters of a short and of a long question
 
 _REQUEST = re.compile(
-    r"請|比較|說明|解釋|描述|列出|列舉|分析|介紹|整理|計算|設計|撰寫|寫出|寫一|評估|探討|闡述|歸納|總結|摘要"
-    r"|推導|證明|討論|舉例|指出|提供|製作|規劃|建議|翻譯|幫我"
-    r"|\b(?:explain|describe|compare|list|analy[sz]e|discuss|summari[sz]e|outline|calculate|design|write|evaluate|give"
-    r"|identify|contrast|propose|derive|show|provide|please|tell|help|trace|illustrate|name|define|create|draft)\b",
+    r"請|幫我|(?:\A|[，。；！？,;]\s*|試著?|並|麻煩)(?:詳細|簡要|簡單|逐步|分別|具體)?"
+    r"(?:比較|說明|解釋|描述|列出|列舉|分析|介紹|整理|計算|設計|撰寫|寫出|寫一|評估|探討|闡述|歸納|總結|摘要|推導|證明|討論"
+    r"|舉例|指出|提供|製作|規劃|建議|翻譯|簡述|概述|試)"
+    r"|(?:\A|[.;!?,]\s+|\b(?:please|and|then|to)\s+)(?:explain|describe|compare|list|analy[sz]e|discuss|summari[sz]e"
+    r"|outline|calculate|design|write|evaluate|give|identify|contrast|propose|derive|show|provide|tell|help|trace"
+    r"|illustrate|name|define|create|draft|estimate|suggest|plan)\b|\bplease\b",
+    re.I,
+)
+_QUESTION = re.compile(
+    r"[什甚]麼|為何|何[時地人處者謂種以在]|如何|怎|誰|哪|幾|多[少高大長遠久深重快寬厚遲早]|是否|有無|能否|可否|會否|嗎|呢|吧？|孰"
+    r"|(.)[不沒]\1|有沒有|差在|差多少|何"
+    r"|\b(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|will|would|should|has"
+    r"|have|had|may|might|must)\b",
     re.I,
 )
 _WORDS = {"zh-Hant": re.compile(r"[\u4e00-\u9fff]"), "en": re.compile(r"[A-Za-z]{2}")}
@@ -107,7 +116,7 @@ def question_problem(text: str, language: str = "zh-Hant", style: Style = FULL) 
     thing that it does not name.
     """
     low, high = limits(style.question, language)
-    asks = text.endswith(("？", "?")) if style.one_line else bool(_asks(text))
+    asks = _asks(text) and (not style.one_line or text.endswith(("？", "?")))
     if not (low <= len(text) <= high and _WORDS[language].search(text[:-1]) and asks) or _babble(text):
         return "not_a_question", text
     found = points_elsewhere(text)
@@ -115,8 +124,9 @@ def question_problem(text: str, language: str = "zh-Hant", style: Style = FULL) 
 
 
 def _asks(text: str) -> bool:
-    """A question mark, or a request that is not cut off."""
-    return ("？" in text or "?" in text or bool(_REQUEST.search(text))) and not _CUT.search(text)
+    """A question with a word that asks, or a request; not cut off. 通車典禮？ is neither."""
+    asked = ("？" in text or "?" in text) and _QUESTION.search(text)
+    return bool(asked or _REQUEST.search(text)) and not _CUT.search(text)
 
 
 def _babble(text: str) -> bool:

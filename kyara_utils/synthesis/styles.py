@@ -30,11 +30,12 @@ class Style:
     """One column of the table.
 
     question, request, evolved, problem: (least, most) characters of a question, of a request for a document, of an
-    evolved question, of a maths problem; an English text has four times as many. one_line: documents are shown on one
-    line, a question is one sentence that ends in a question mark, and a sum may use only numbers that the problem
-    states. trusted: the model's own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never
-    falls below zero; controls: how many such pairs are asked. support, topic: least share of terms that the
-    sources must hold of a short and of a long answer, question; a base model that leaves their words has left them.
+    evolved question, of a maths problem; an English text has four times as many. one_line: a question is one sentence
+    that ends in a question mark, and a sum may use only numbers that the problem states. flat: documents are shown on
+    one line. titles: the model cites by titles, which it copies more surely than ids. trusted: its own 能 or 否
+    counts, so that a relevance threshold read off irrelevant pairs never falls below zero; controls: how many such
+    pairs are asked. support, topic: least share of terms that the sources must hold of a short and of a long answer,
+    question; a base model that leaves their words has left the subject.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Style:
     evolved: tuple[int, int]
     problem: tuple[int, int]
     one_line: bool = False
+    flat: bool = False
+    titles: bool = False
     trusted: bool = False
     controls: int = 12
     support: tuple[float, float] = (0.3, 0.25)
@@ -51,7 +54,8 @@ class Style:
 
 
 COMPLETION = Style(
-    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, support=(0.5, 0.5), topic=(0.5, 0.5),
+    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, flat=True, titles=True,
+    support=(0.5, 0.5), topic=(0.5, 0.5),
     tasks={
         "question": Task("question", 48, WARMER, 1.1),
         "evolve": Task("evolve", 72, (0.5,), 1.1),
@@ -71,19 +75,19 @@ COMPLETION = Style(
     },
 )  # fmt: skip
 BRIEF = Style(
-    "brief", (6, 200), (5, 200), (6, 300), (12, 200),
+    "brief", (6, 200), (5, 200), (6, 300), (12, 200), flat=True, titles=True,
     tasks={
-        "question": Task("question_brief", 160, WARMER, 1.05, texts=2),
-        "evolve": Task("evolve_full", 160, (0.5,), 1.05),
+        "question": Task("question_brief", 120, WARMER, 1.05, texts=2),
+        "evolve": Task("evolve", 96, (0.5,), 1.05),
         "equal": Task("evolve_equal"),
         "expand": Task("expand", 160),
         "relevance": Task("relevance"),
-        "digest": Task("digest_full", 200, (0.05,), 1.05),
-        "answer": Task("answer_brief", 320, WARMER, 1.05),
-        "cited": Task("cited", 320, WARMER, 1.05),
-        "followup": Task("followup_brief", 96, (0.3,), 1.05),
-        "followup_answer": Task("followup_answer_full", 320, (0.3,), 1.05),
-        "document": Task("document_prompt_brief", 96, (0.3,), 1.05),
+        "digest": Task("digest", 160, (0.05,), 1.05),
+        "answer": Task("answer_brief", 240, WARMER, 1.05),
+        "cited": Task("cited_answer", 200, WARMER, 1.05),
+        "followup": Task("followup", 64, (0.3,), 1.05),
+        "followup_answer": Task("followup_answer", 200, (0.3,), 1.05),
+        "document": Task("document_prompt", 64, (0.3,), 1.05),
         "faithful": Task("faithful"),
         "problem": Task("persona_problem_brief", 160, (0.3, 0.5, 0.7)),
         "solution": Task("solution_brief", 400, (0.0, 0.5)),
