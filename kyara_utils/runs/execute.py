@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ class Line:
         self._thread.join()
 
     def _tick(self) -> None:
-        while not self._stop.wait(self.interval):
-            self.show()
+        with suppress(BrokenPipeError):  # the main thread meets it too, and ends quietly
+            while not self._stop.wait(self.interval):
+                self.show()
 
     def show(self, ending: str = "") -> None:
         """Print the state; `ending` closes the line for good."""

@@ -13,7 +13,6 @@ from kyara_utils.runs import params
 from kyara_utils.runs.errors import KyaraError
 
 log = logging.getLogger(__name__)
-PLAIN = (bool, int, float, str, list, dict)
 FILLED = "_kyara_filled"  # what an earlier start in this kernel took from the YAML: no edit of the user's
 
 
@@ -39,10 +38,8 @@ def parameters_of(root: Path, step: str, declared: dict[str, params.Parameter], 
 
 
 def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
-    """What papermill's own cell assigned, unknown names too. Without IPython's history: all plain values are given."""
-    if "In" not in namespace:
-        return {n: v for n, v in namespace.items() if type(v) in PLAIN and n[0] != "_"} if namespace else {}
-    cells = [text for text in namespace["In"] if text.lstrip().startswith("# Parameters\n")]
+    """What papermill's own cell assigned, unknown names too, by IPython's history; a plain script has none."""
+    cells = [text for text in namespace.get("In", ()) if text.lstrip().startswith("# Parameters\n")]
     names = _assigned(cells[-1]) if cells else []
     return {name: namespace[name] for name in names if name in namespace}
 
