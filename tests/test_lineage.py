@@ -11,10 +11,10 @@ import pytest
 
 from kyara_utils.runs import KyaraError, content_id, manifest, reject, write_rows
 from kyara_utils.runs.lineage import lineage, main, read_calls, render_html, render_text
+from kyara_utils.runs.schemas import CHUNK, CONVERSATION, PREFERENCE, REJECT, extend
 
 HOSTILE = "<script>alert(1)</script> {{ 7 * 7 }} {% raw %} \x1b[2J\u202e \" onload='x' <img src=http://evil/>"
 SYNTHESIS, FILTERING, SFT, JUDGING = "02_rag_sft_synthesis", "04_filtering", "05_sft", "06_dpo_pair_judging"
-REJECT_COLUMNS = ("id", "step", "rule", "detail", "row")
 
 
 def chunk(name: str, title: str, text: str) -> dict:
@@ -82,7 +82,7 @@ def recipe(tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "tiny"
     chunks = [chunk("id_aaaa0001", "烏龍茶", "烏龍茶是部分發酵的茶。"), chunk("id_bbbb0002", "豆腐", HOSTILE)]
     corpus = folder / "01_corpus_indexing"
-    write_rows(corpus / "chunks.parquet", chunks)
+    write_rows(corpus / "chunks.parquet", chunks, CHUNK)
     finish(corpus, ["chunks"])
     synthesis(folder, chunks)
     filtering(folder)
@@ -102,8 +102,8 @@ def synthesis(folder: Path, chunks: list[dict]) -> None:
     kept = conversation("conv_111111111111", "烏龍茶怎麼泡？", HOSTILE, ["id_aaaa0001"], ["call_1", "call_2"], meta)
     other = conversation("conv_112222222222", "豆腐是什麼？", "字" * 10_000, ["id_bbbb0002"], ["call_3", "call_9"])
     draft = {"id": "draft_3333", "chunk": chunks[0], "question": "茶", "calls": ["call_2"], "rule": "not_a_question"}
-    write_rows(folder / SYNTHESIS / "conversations.parquet", [kept, other])
-    write_rows(folder / SYNTHESIS / "rejects.parquet", [reject(SYNTHESIS, "not_a_question", draft, "茶")])
+    write_rows(folder / SYNTHESIS / "conversations.parquet", [kept, other], CONVERSATION)
+    write_rows(folder / SYNTHESIS / "rejects.parquet", [reject(SYNTHESIS, "not_a_question", draft, "茶")], REJECT)
     corpus = {"01_corpus_indexing": outputs(folder / "01_corpus_indexing")}
     finish(folder / SYNTHESIS, ["conversations", "rejects"], corpus)
 
@@ -114,10 +114,10 @@ def filtering(folder: Path) -> None:
     kept, other = read_rows(folder / SYNTHESIS / "conversations.parquet")
     scored = kept | {"tags": ["茶"], "score": 0.5}
     for name in ("base", "refined"):
-        write_rows(folder / FILTERING / f"{name}.parquet", [scored])
-    write_rows(folder / FILTERING / "rejects.parquet", [reject(FILTERING, "language", other, "lang=en")])
+        write_rows(folder / FILTERING / f"{name}.parquet", [scored], extend(CONVERSATION, tags=list[str], score=float))
+    write_rows(folder / FILTERING / "rejects.parquet", [reject(FILTERING, "language", other, "lang=en")], REJECT)
     finish(folder / FILTERING, ["base", "refined", "rejects"], {SYNTHESIS: outputs(folder / SYNTHESIS)})
-    write_rows(folder / SFT / "rejects.parquet", [], columns=REJECT_COLUMNS)
+    write_rows(folder / SFT / "rejects.parquet", [], REJECT)
     finish(folder / SFT, ["rejects"], {FILTERING: outputs(folder / FILTERING)})
 
 
@@ -127,7 +127,7 @@ def preferences(folder: Path) -> None:
         preference("pref_444444444444", ["conv_111111111111"], {}, ["call_1"]),
         preference("pref_555555555555", [], verdict | {"call_ids": ["call_2"]}, ["call_2"]),
     ]
-    write_rows(folder / JUDGING / "preferences.parquet", rows)
+    write_rows(folder / JUDGING / "preferences.parquet", rows, PREFERENCE)
     finish(folder / JUDGING, ["preferences"], {FILTERING: outputs(folder / FILTERING)})
 
 
@@ -187,7 +187,7 @@ def test_ancestors_are_walked_to_the_documents(recipe):
 def test_a_loop_of_parents_ends(recipe):
     """Damaged or hand-made tables may name each other."""
     rows = [conversation(f"loop_{a}", "?", "!", [f"loop_{b}", f"loop_{a}"], []) for a, b in ("xy", "yz", "zx")]
-    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows)
+    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows, CONVERSATION)
     passport = lineage("tiny", "loop_x")
     assert [node["id"] for node in passport["nodes"]] == ["loop_x", "loop_y", "loop_z"]
     assert [child["id"] for child in passport["children"]] == ["loop_z"]
@@ -301,7 +301,7 @@ def test_a_lone_surrogate_and_broken_or_bottomless_meta_do_not_stop_the_page(rec
     """JSON may escape what UTF-8 cannot hold, and a row's `meta` may not be JSON at all."""
     metas = ['{"title": "\\ud800"}', "not json {", "[" * 100_000, "[1]", "null"]
     rows = [conversation(f"odd_{n}", "?", "!", [], [], text) for n, text in enumerate(metas)]
-    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows)
+    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows, CONVERSATION)
     for number in range(len(metas)):
         passport = lineage("tiny", f"odd_{number}")
         assert (render_text(passport) + render_html(passport)).encode()
@@ -355,7 +355,7 @@ def test_more_ids_than_sqlite_takes_at_once(recipe):
 def test_many_children_are_counted_not_listed(recipe):
     """A popular document would fill the page."""
     rows = [conversation(f"many_{n:04}", "?", "!", ["id_bbbb0002"], []) for n in range(80)]
-    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows)
+    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows, CONVERSATION)
     passport = lineage("tiny", "id_bbbb0002")
     assert len(passport["children"]) == 50 and passport["more_children"] == 31
     assert "and 31 more" in render_text(passport)
@@ -364,7 +364,7 @@ def test_many_children_are_counted_not_listed(recipe):
 def test_a_parent_in_no_table_is_named(recipe):
     """Personas stand in no table."""
     rows = [conversation("conv_maths", "3+4？", "答案是 7", ["persona_1"], [], {"persona": "茶農", "votes": {"7": 3}})]
-    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows)
+    write_rows(recipe / "03_math_personahub" / "conversations.parquet", rows, CONVERSATION)
     text = render_text(lineage("tiny", "conv_maths"))
     assert "from persona_1 · in no table" in text and "茶農" in text
 

@@ -14,6 +14,7 @@ from kyara_utils.models import loading, precision
 from kyara_utils.models.bases import base_model_dir, check_tokenizer
 from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.schemas import guessed_schema
 from kyara_utils.runs.tables import write_rows
 from kyara_utils.training import estimate, fit, launch, memory, methods, show, stage, trainer_run
 from kyara_utils.training.generation_check import answer_by_transformers, generation_rows, generation_test, judged
@@ -310,7 +311,7 @@ def test_adapters_are_merged_into_one_tied_model(base, tokenizer, rows, pairs, t
 
 def test_show_prints_rows_with_the_supervised_span(base, rows, pairs, tmp_path, capsys):
     """Labels that nobody looks at are wrong for months."""
-    talks, prefer = write_rows(tmp_path / "a.parquet", rows), tmp_path / "b.jsonl"
+    talks, prefer = write_rows(tmp_path / "a.parquet", rows, guessed_schema(rows)), tmp_path / "b.jsonl"
     prefer.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     show.main([str(talks), "--model", str(base), "--row", "1"])
     assert "user\nq1?<end_of_turn>\n<start_of_turn>model\n⟦abcabc<end_of_turn>\n⟧" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import test_training as shared
 
 from kyara_utils.models import bases, loading, packages, trim, vocabulary_trimming
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.schemas import guessed_schema
 from kyara_utils.runs.tables import write_rows
 
 cache, tiny_gguf, base, gemma2, rows = (
@@ -133,7 +134,7 @@ def test_the_command_reads_corpora_and_rows(base, rows, tmp_path, capsys):
     """Users give folders and tables, not lists of strings."""
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.md").write_text("user", encoding="utf-8")
-    write_rows(tmp_path / "rows.parquet", rows)
+    write_rows(tmp_path / "rows.parquet", rows, guessed_schema(rows))
     given = [str(tmp_path / "corpus"), str(tmp_path / "rows.parquet")]
     trim.main(["cut", str(base), str(tmp_path / "small"), "--size", str(SIZE), "--texts", *given])
     assert "361 → 320 tokens" in (said := capsys.readouterr().out) and "tokenised alike" in said

@@ -8,9 +8,12 @@ from kyara_utils.evaluation.evaluate import Answers, Suite
 from kyara_utils.evaluation.judged.rated import turns_of
 from kyara_utils.evaluation.registry import get
 from kyara_utils.runs import Run, write_csv, write_rows
+from kyara_utils.runs.schemas import schema
 
 ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "text")
+ANSWER = ("benchmark", "model", "id", "category", "prompt", "text")
 VERDICT = ("benchmark", "model", "question_id", "turn", "category", "score", "judgment", "error")
+FILES = {"items": ITEM, "answers": ANSWER, "verdicts": VERDICT}  # columns by name, all text
 
 
 def as_text(rows: Iterable[Row], columns: Sequence[str]) -> list[Row]:
@@ -48,12 +51,12 @@ def _headline(benchmark: str) -> str:
 
 
 def write(run: Run, tables: Mapping[str, list[Row]], files: Mapping[str, list[Row]], page: str) -> dict[str, Path]:
-    """Write CSV `tables`, Parquet `files` and the Markdown page; return the step's outputs by name."""
+    """Write CSV `tables`, Parquet `files` (of `FILES`) and the Markdown page; return the step's outputs by name."""
     paths = {name: run.path(f"{name}.csv") for name in tables} | {name: run.path(f"{name}.parquet") for name in files}
     for name, rows in tables.items():
         write_csv(paths[name], rows)
     for name, rows in files.items():
-        write_rows(paths[name], rows)
+        write_rows(paths[name], rows, schema(**dict.fromkeys(FILES[name], str)))
     paths["evaluation"] = run.path("evaluation.md")
     paths["evaluation"].write_text(page, encoding="utf-8")
     return paths

@@ -4,6 +4,9 @@ A guess from the rows makes an all-empty column of type null, which no later ste
 loses its columns altogether. Stages add columns to these schemas (`extend`); none is renamed or removed.
 """
 
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 
 from kyara_utils.runs.errors import KyaraError
@@ -35,6 +38,9 @@ PREFERENCE = pa.schema(
         "verdicts": pa.string(),  # JSON
         "parents": STRINGS,
         "call_ids": STRINGS,
+        "rejected_cut": pa.bool_(),  # the token limit ended the rejected answer
+        "chosen_win": pa.float64(),  # SPPO's mean chances to win, null for other methods
+        "rejected_win": pa.float64(),
     }
 )
 REJECT = pa.schema({name: pa.string() for name in ("id", "step", "rule", "detail", "row")})  # row is JSON
@@ -76,6 +82,21 @@ def extend(base: pa.Schema, **columns: object) -> pa.Schema:
                 f"column {field.name} is {base.field(field.name).type}, not {field.type}; give it another name"
             )
     return base
+
+
+def stored_schema(path: Path) -> pa.Schema:
+    """The columns of a table that another step wrote, to be extended. Raises `KyaraError` if it cannot be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_schema(path).remove_metadata()
+    except (OSError, ValueError) as error:
+        raise KyaraError(f"cannot read {path}: {error}; delete it and rerun the step that writes it") from error
+
+
+def guessed_schema(rows: list[dict[str, Any]]) -> pa.Schema:
+    """The columns of these very rows: only for a file that one process hands to another, never for a step's table."""
+    return pa.Table.from_pylist(rows).schema
 
 
 def _arrow(name: str, kind: object) -> pa.DataType:

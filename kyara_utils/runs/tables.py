@@ -92,9 +92,9 @@ class RowWriter:
             raise KyaraError(f"{self.path.name}: column {field.name} must be {field.type} ({why})") from error
 
 
-def write_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema | None" = None, columns: Iterable[str] = ()) -> Path:
-    """Write a table at once through `RowWriter`; without a schema it is guessed from `rows`, which must be a list."""
-    with RowWriter(path, schema or _guessed(rows, columns)) as out:
+def write_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema") -> Path:
+    """Write a table at once through `RowWriter`."""
+    with RowWriter(path, schema) as out:
         out.extend(rows)
     return Path(path)
 
@@ -105,13 +105,6 @@ def append_rows(path: Path, rows: Iterable[Row], schema: "pa.Schema") -> Path:
         out.extend(iter_rows(path))
         out.extend(rows)
     return Path(path)
-
-
-def _guessed(rows: Any, columns: Iterable[str]) -> "pa.Schema":
-    """For callers that do not name a schema yet."""
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows).schema if rows else pa.schema({name: pa.string() for name in columns or ("id",)})
 
 
 def iter_rows(path: Path, columns: Sequence[str] | None = None, batch: int = BATCH) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from typing import Any
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.schemas import guessed_schema
 from kyara_utils.runs.tables import write_rows
 from kyara_utils.training.fit import fit
 from kyara_utils.training.methods import BACKENDS, need
@@ -81,7 +82,7 @@ def run_job(job: Job, rows: list[dict], progress: bool) -> dict[str, Any]:
         return fit(job, rows, progress)
     folder = Path(job.out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(folder / ROWS, rows)
+    write_rows(folder / ROWS, rows, guessed_schema(rows))
     (folder / JOB).write_text(job.to_json(), encoding="utf-8")
     measured = launch(folder / JOB, backend, job.processes)
     for name in (ROWS, MEASURED, JOB):
