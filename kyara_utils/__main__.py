@@ -8,14 +8,29 @@ from pathlib import Path
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.logs import show_messages
 
+EXAMPLES = """examples:
+  python -m kyara_utils run smoke                                  the whole chain, embedded models, minutes
+  python -m kyara_utils run gemma-3-1b --dry-run                   what would run, what it costs, what is missing
+  python -m kyara_utils run smoke --set 01.corpus=./my-documents   your own folder, as seen from where you stand
+  python -m kyara_utils run smoke --from 05 --set 05.epochs=2      train again and go on from there
+  python -m kyara_utils status smoke                               what is done, when, and what has changed since
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="python -m kyara_utils", description=__doc__.split(":")[0].strip("`"))
+    top = argparse.ArgumentParser(
+        prog="python -m kyara_utils", description="Run a recipe of params/, and look at what it has made.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a recipe's notebooks in order, skipping what is fresh")
     run.add_argument("recipe", help="a folder of params/, e.g. smoke")
-    run.add_argument("--dry-run", action="store_true", help="only say what would run, and why")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only say what would run and why, calls, tokens, money and hours, and what is missing",
+    )
     run.add_argument("--only", default="", metavar="STEP", help="run this step alone (05 or 05_sft)")
     run.add_argument("--from", default="", dest="first", metavar="STEP", help="begin with this step")
     run.add_argument("--to", default="", dest="last", metavar="STEP", help="end with this step")

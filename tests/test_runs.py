@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.__main__ import main
+from kyara_utils.__main__ import EXAMPLES, main, parser
 from kyara_utils.runs import (
     KyaraError,
     content_id,
@@ -480,3 +480,10 @@ def test_missing_folders_stop_a_run_before_its_first_kernel(project, capsys):
     assert "02_two: recipe tiny does not exist" in captured.err and "runs:" not in captured.out
     assert main(["run", "tiny", "--dry-run"]) == 0
     assert "missing: recipe tiny does not exist" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_help_are_commands():
+    """An example that the grammar refuses teaches nothing."""
+    lines = [line.split("  ")[1] for line in EXAMPLES.splitlines() if line.startswith("  python")]
+    assert len(lines) >= 5 and {parser().parse_args(line.split()[3:]).command for line in lines} == {"run", "status"}
+    assert all(recipe in params.recipes(ROOT) for line in lines for recipe in [line.split()[4]])
