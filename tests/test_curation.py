@@ -19,6 +19,7 @@ from kyara_utils.curation import (
     semantic_duplicates,
     tags,
 )
+from kyara_utils.evaluation.miniature.items import benchmark_texts
 from kyara_utils.runs import funnel
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, read_jsonl
@@ -468,6 +469,23 @@ def test_planted_leaks_are_found(change: str) -> None:
         kept, rejects = decontamination.contaminated([planted], grams)
         assert not kept and rejects[0]["rule"] == "contamination", leak
         assert f"item={item} span=" in rejects[0]["detail"]
+
+
+def test_every_bundled_question_is_found_alone() -> None:
+    """A short question is indexed with its options; a row that asks it without them is the same leak."""
+    grams = decontamination.BenchmarkNgrams(benchmark_texts().items())
+    asked = {item: text.partition("\n")[0] for item, text in benchmark_texts().items()}
+    assert len(asked) > 200
+    for item, text in asked.items():
+        for written in (text, converter("t2s").convert(text), text.replace("？", "")):
+            kept, _ = decontamination.contaminated([row(written, "答案是第一個選項。")], grams)
+            assert not kept, (item, written)
+
+
+def test_a_first_line_of_many_items_is_no_question() -> None:
+    """An instruction that opens every item is the benchmark's template: who asks it has not seen an item."""
+    items = [(f"q{i}", f"請回答下列問題。\n{chr(0x6000 + i) * 20}") for i in range(8)]
+    assert decontamination.BenchmarkNgrams(items).match("請回答下列問題。") is None
 
 
 def test_no_false_hit_on_the_corpus() -> None:

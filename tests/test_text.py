@@ -64,6 +64,11 @@ def test_numbers_do_not_depend_on_width_script_or_commas() -> None:
     assert numbers("５＋３＝８") == numbers("5+3=8") == ("+", "3", "5", "8", "=")
 
 
+def test_search_form_has_one_spelling_of_zhe() -> None:
+    """看著 is written 看着 in Simplified, while 顯著 keeps its character: folded, both scripts meet."""
+    assert fold("看著顯著的變化") == fold("看着显著的变化")
+
+
 def test_growing_arrays_and_band_tables_keep_everything() -> None:
     """A table that grows loses no text and finds none twice."""
     rng = np.random.default_rng(0)

@@ -30,7 +30,10 @@ class BenchmarkNgrams:
     """The n-grams of a set of benchmark texts, and which item each comes from."""
 
     def __init__(self, texts: Iterable[tuple[str, str]], n: int = 13, boilerplate: int = BOILERPLATE_ITEMS):
-        """Index (item id, text) pairs; an item shorter than `n` tokens must be a whole turn or sentence."""
+        """Index (item id, text) pairs, and the first line of each text, its question, by itself as well.
+
+        What is shorter than `n` tokens must be a whole turn or sentence to be found.
+        """
         if n < 2:
             raise KyaraError(f"n={n} tokens would match everything; use 8 to 20")
         self.n = n
@@ -38,13 +41,17 @@ class BenchmarkNgrams:
         self.grams: dict[tuple[str, ...], str] = {}
         items: Counter[tuple[str, ...]] = Counter()
         for item, text in texts:
-            words = tokens(text)
-            if SHORTEST_TURN <= len(words) < n:
-                self.whole.setdefault(tuple(words), item)
-            for gram in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}:
-                items[gram] += 1
-                self.grams.setdefault(gram, item)
-        self.grams = {gram: item for gram, item in self.grams.items() if items[gram] <= boilerplate}
+            words, asked = tokens(text), tokens(text.strip().partition("\n")[0])
+            short = {tuple(piece) for piece in (words, asked) if SHORTEST_TURN <= len(piece) < n}
+            grams = {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+            items.update(short | grams)
+            for table, found in ((self.whole, short), (self.grams, grams)):
+                for gram in found:
+                    table.setdefault(gram, item)
+        self.whole, self.grams = (
+            {gram: item for gram, item in table.items() if items[gram] <= boilerplate}
+            for table in (self.whole, self.grams)
+        )
 
     def match(self, text: str) -> tuple[str, str] | None:
         """Return (item id, longest matched span in folded text), or None."""
@@ -81,7 +88,10 @@ def _join(words: list[str]) -> str:
 
 
 def contaminated(rows: list[Row], ngrams: BenchmarkNgrams) -> tuple[list[Row], list[Row]]:
-    """Drop rows with a user or assistant turn that shares an n-gram with an item; rule `contamination`."""
+    """Drop rows with a user or assistant turn that shares an n-gram with an item; rule `contamination`.
+
+    A row at a time against the index of the benchmarks: good for any number of rows.
+    """
     kept, rejects = [], []
     for row in rows:
         spoken = [m["content"] or "" for m in row["messages"] if m["role"] in ("user", "assistant")]
