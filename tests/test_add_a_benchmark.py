@@ -35,6 +35,7 @@ def test_it_runs_in_the_notebook_and_stands_in_every_table(tmp_path, notebook, c
     assert {(row["model"], float(row["value"]), row["n"]) for row in table} == {
         ("base", 0.0, "4"), ("sft", 0.0, "4"), ("dpo", 1.0, "4"),
     }  # fmt: skip
+    assert list(registry.benchmarks())[-1] == "capitals", "those from outside come last"
     (line,) = [line for line in space["lines"] if line["score"] == "Capitals of the world"]
     assert line["table"] == "Beside the card" and line["ours [95 %]"].startswith("100.00 [")
     assert line["paired difference"].startswith("+100.00 [") and line["n"] == "4"
@@ -95,8 +96,8 @@ def test_a_taken_name_is_refused():
 
 def test_the_page_names_what_exists():
     """Every class and file that the page sends a reader to."""
-    for name in re.findall(r"`benchmarks/(\w+)\.py`", PAGE):
-        assert (ROOT / "kyara_utils" / "evaluation" / "benchmarks" / f"{name}.py").is_file(), name
+    for name in re.findall(r"`((?:scored|judged|miniature)/\w+\.py)`", PAGE):
+        assert (ROOT / "kyara_utils" / "evaluation" / name).is_file(), name
     for module, name in re.findall(r"`([a-z_.]+)\.([A-Z]\w+)", PAGE):
         path = ROOT / "kyara_utils" / "evaluation" / f"{module.replace('.', '/')}.py"
         assert f"class {name}" in path.read_text(encoding="utf-8")

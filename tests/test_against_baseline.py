@@ -10,9 +10,9 @@ from test_rated import lines, load_rated
 
 from kyara_utils.evaluation import evaluate
 from kyara_utils.evaluation.benchmark import Judge
-from kyara_utils.evaluation.benchmarks.alpaca_eval import DIFFICULTY
 from kyara_utils.evaluation.card import OURS, card_tables
 from kyara_utils.evaluation.judged import alpaca
+from kyara_utils.evaluation.judged.length import DIFFICULTY
 from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.llm import Response
 
@@ -118,7 +118,7 @@ def test_length_control_needs_every_instruction_and_its_difficulty(folder):
     assert "length_controlled" not in metrics
     rows = graded(load_rated(".", folder))
     mine = [row for row in rows if row["benchmark"] == "alpaca_eval"]
-    expected = alpaca.summarise(mine, np.linspace(-1, 1, N))[alpaca.CONTROLLED]
+    expected = alpaca.summarise(mine, np.linspace(-1, 1, N))[alpaca.CONTROLLED_RATE]
     (found,) = [row for row in evaluate.summarise(rows) if row["metric"] == "length_controlled"]
     assert found["value"] == pytest.approx(expected / 100)
 

@@ -137,7 +137,7 @@ def test_with_data_a_benchmark_fills_its_line(tmp_path, notebook):
 
 def test_no_look_fails_where_nothing_was_asked(notebook, monkeypatch):
     """A set that is empty must not stop the run at the cell that shows one of its answers."""
-    monkeypatch.setattr("kyara_utils.evaluation.benchmarks.pairwise.load_items", lambda *_: [])
+    monkeypatch.setattr("kyara_utils.evaluation.miniature.pairwise.load_items", lambda *_: [])
     space, finished = notebook()
     assert not space["opened"] and finished["counts"]["judged"] == 0
 

@@ -1,4 +1,4 @@
-"""All benchmarks by name: a module in `benchmarks` registers its own, and everything else loops over them.
+"""All benchmarks by name: each module registers its own, and everything else loops over them.
 
 The order is that of the tables and of the golden check.
 """
@@ -13,13 +13,14 @@ from kyara_utils.runs.errors import KyaraError
 
 Check = Callable[[Path], Iterator[Figure]]
 MODULES = (  # of this package; one benchmark each, or one in several versions
-    "multiple_choice", "maths", "instruction_following", "pairwise",
-    "crux", "gsm8k", "math_l5", "mmlu_redux", "zebra_logic", "tmmlu", "tmmlu_plus",
-    "leaderboard", "mt_bench", "mt_bench_tw", "alpaca_eval", "arena_hard", "alignbench", "judges",
+    "miniature.multiple_choice", "miniature.maths", "miniature.instruction_following", "miniature.pairwise",
+    "scored.crux", "scored.gsm8k", "scored.math_l5", "scored.mmlu_redux", "scored.zebra", "scored.tmmlu",
+    "scored.tmmlu_plus", "scored.leaderboard", "judged.mt_bench", "judged.mt_bench_tw", "judged.alpaca",
+    "judged.arena", "judged.alignbench", "judged.agreement",
 )  # fmt: skip
+PACKAGE = "kyara_utils.evaluation"
 _benchmarks: dict[str, Benchmark] = {}
 _checks: dict[str, Check] = {}
-_loaded: list[str] = []
 
 
 def register(benchmark: type[Benchmark] | Benchmark) -> type[Benchmark] | Benchmark:
@@ -42,19 +43,13 @@ def register_check(name: str, check: Check) -> None:
     _checks[name] = check
 
 
-def _load() -> None:
-    for module in MODULES[len(_loaded) :]:
-        import_module(f"kyara_utils.evaluation.benchmarks.{module}")
-        _loaded.append(module)
-
-
 def benchmarks() -> dict[str, Benchmark]:
     """Every benchmark by name, in the tables' order; those registered from outside the package come last."""
-    own = list(_benchmarks.items()) if len(_loaded) < len(MODULES) else []
-    _load()
-    for name, one in own:
-        _benchmarks[name] = _benchmarks.pop(name, one)
-    return dict(_benchmarks)
+    modules = [f"{PACKAGE}.{module}" for module in MODULES]
+    for module in modules:
+        import_module(module)
+    places = {module: place for place, module in enumerate(modules)}
+    return dict(sorted(_benchmarks.items(), key=lambda item: places.get(type(item[1]).__module__, len(places))))
 
 
 def get(name: str) -> Benchmark:

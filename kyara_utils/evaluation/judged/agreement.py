@@ -14,6 +14,7 @@ from typing import Any
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import compare
 from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table
+from kyara_utils.evaluation.registry import register_check
 from kyara_utils.evaluation.statistics import bootstrap_mean, pearson, wilson
 
 ORDERS = ("swap = False", "swap = True")
@@ -149,3 +150,6 @@ def _check_rewards(name: str, rows: list[Row]) -> Iterator[Figure]:
         found = best_and_worst(scores) or (math.nan, math.nan)
         for end, place, score in zip(("best", "worst"), found, (max(scores), min(scores)), strict=True):
             yield Figure(f"armorm/{name} row {position} {end}", scores.index(score), place, 0, "position")
+
+
+register_check("judge_agreement", check)

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.card import load_published
 from kyara_utils.evaluation.golden.figures import Figure
+from kyara_utils.evaluation.golden.golden_files import read_records
 from kyara_utils.evaluation.judged.judgment_files import Row, read_table, reading
 from kyara_utils.evaluation.judged.loop import Message, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import parse_overall, parse_ratings
+from kyara_utils.evaluation.judged.rated import Paths, Rated
+from kyara_utils.evaluation.published import REGISTRY
+from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
@@ -186,3 +191,48 @@ def _check_card() -> Iterator[Figure]:
                 published = 2 * printed["overall"] - printed["language"]
                 note = f"the card prints {printed[metric]:.2f}; its overall implies this"
             yield Figure(f"alignbench/card {model} {metric}", published, value, 0.0101, "1-10", note)
+
+
+@register
+class AlignBenchCht(Rated):
+    """The questions converted to Traditional Chinese, as the card's own run did."""
+
+    name = "alignbench_cht"
+    title = "AlignBench, Traditional Chinese"
+    metric = "overall"
+    files = tuple(name for name in REGISTRY if name.startswith("alignbench_"))
+
+    def read_questions(self, paths: Paths, roots: Sequence[Path]) -> list[Row]:
+        """Rows {question_id, category, subcategory, question, reference}."""
+        return read_records(paths["alignbench_questions"])
+
+    def drawn(self, rows: list[Row]) -> list[Row]:
+        """Converted by OpenCC."""
+        return to_traditional(rows)
+
+    def material(self, paths: Paths) -> Any:
+        """The benchmark's own prompt and dimensions."""
+        return load_align_prompts(paths["alignbench_judge"].parent)
+
+    def judge(self, judge: Judge, items: list[Row], answers: Mapping, material: Any, model: str) -> list[Row]:
+        """`metric` is the fold of the question's category."""
+        rows = judge_align(judge.client, items, answers, material, model)
+        return [row | {"metric": fold_of(row["category"])} for row in rows]
+
+    def averages(self, rows: list[Row]) -> list[Row]:
+        """Eight folds and three averages."""
+        return summarise(rows)
+
+
+@register
+class AlignBenchChs(AlignBenchCht):
+    """The questions as they are published."""
+
+    name = "alignbench_chs"
+    title = "AlignBench, Simplified Chinese"
+
+    def drawn(self, rows: list[Row]) -> list[Row]:
+        """Unchanged."""
+        return rows
+
+    check = staticmethod(check)

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.golden.figures import Figure, not_run
-from kyara_utils.evaluation.golden.golden_files import compare
+from kyara_utils.evaluation.golden.golden_files import compare, read_records
 from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table, reading
-from kyara_utils.evaluation.judged.length import LengthControl, load_difficulty
+from kyara_utils.evaluation.judged.length import LengthControl, difficulties, find_difficulty, load_difficulty
 from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_answers
+from kyara_utils.evaluation.judged.rated import Paths, Rated, shares
+from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean, percentile_interval
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
@@ -26,7 +29,8 @@ from kyara_utils.runs.errors import KyaraError
 TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 FIRST, SECOND = "m", "M"  # the names under which the judge sees the two answers
 DIFFICULTY_FILE = "instruction_difficulty_recovered.csv"
-CONTROLLED = "length_controlled_winrate"
+CONTROLLED_RATE = "length_controlled_winrate"  # as published; ours is a share
+CONTROLLED = "length_controlled"
 LC_TOLERANCE = 0.35  # the reference's gamed rows are modelled, and its 5-fold choice of C is fixed
 EXACT = ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate")
 
@@ -143,21 +147,22 @@ def length_control(rows: Sequence[Row], difficulty: np.ndarray) -> LengthControl
 
 def _length_controlled(rows: Sequence[Row], difficulty: np.ndarray, bootstrap: int, seed: int) -> Row:
     if np.isnan(preferences(rows)).all():
-        return dict.fromkeys((CONTROLLED, "lc_low", "lc_high", "lc_standard_error"), math.nan)
+        return dict.fromkeys((CONTROLLED_RATE, "lc_low", "lc_high", "lc_standard_error"), math.nan)
     model = length_control(rows, difficulty)
     rates = model.rates()
     low, high = percentile_interval(model.bootstrap(bootstrap, seed))
     error = float(np.std(rates, ddof=1) / math.sqrt(len(rates)))
-    return {CONTROLLED: float(rates.mean()), "lc_low": low, "lc_high": high, "lc_standard_error": error}
+    return {CONTROLLED_RATE: float(rates.mean()), "lc_low": low, "lc_high": high, "lc_standard_error": error}
 
 
 def compare_length_controlled(a: Sequence[Row], b: Sequence[Row], difficulty: np.ndarray, n: int = 200) -> Row:
-    """Length-controlled rate of model a minus b over the same instructions, with its paired 95 % interval."""
+    """Length-controlled share of model a minus b over the same instructions, {difference, low, high, p (NaN), n}."""
     if [row["instruction"] for row in a] != [row["instruction"] for row in b]:
         raise KyaraError("the two models answered different instructions; give the same rows in the same order")
     one, two = length_control(a, difficulty), length_control(b, difficulty)
     low, high = percentile_interval(one.bootstrap(n) - two.bootstrap(n))
-    return {"difference": float(one.rates().mean() - two.rates().mean()), "low": low, "high": high, "n": len(a)}
+    found = {"difference": float(one.rates().mean() - two.rates().mean()), "low": low, "high": high}
+    return {name: value / 100 for name, value in found.items()} | {"p": math.nan, "n": len(a)}
 
 
 def check(folder: Path) -> Iterator[Figure]:
@@ -172,8 +177,73 @@ def _check_model(model: str, rows: list[Row], published: Row, difficulty: np.nda
     found, tolerances = summarise(rows), dict.fromkeys(EXACT, 1e-9)
     try:
         if difficulty is not None:
-            found[CONTROLLED] = float(length_control(rows, difficulty).rates().mean())
-            tolerances[CONTROLLED] = LC_TOLERANCE
+            found[CONTROLLED_RATE] = float(length_control(rows, difficulty).rates().mean())
+            tolerances[CONTROLLED_RATE] = LC_TOLERANCE
     except KyaraError as error:
-        yield not_run(f"alpaca_eval/{model} {CONTROLLED}", error)
+        yield not_run(f"alpaca_eval/{model} {CONTROLLED_RATE}", error)
     yield from compare(f"alpaca_eval/{model}", published, found, tolerances)
+
+
+@register
+class AlpacaEval(Rated):
+    """A row's `score` is the share of the question that the model wins, 0 to 1."""
+
+    name = "alpaca_eval"
+    title = "AlpacaEval"
+    licence = "CC-BY-NC-4.0"
+    unit = "%"
+    metric = "win_rate"
+    files = ("alpaca_prompt", "alpaca_baseline")
+    protocol = "greedy answers, against the published baseline"
+
+    def read_questions(self, paths: Paths, roots: Sequence[Path]) -> list[Row]:
+        """Rows {question_id, question, baseline, difficulty (None where no root holds the file)}."""
+        with reading(paths["alpaca_baseline"]):
+            rows = [
+                {"question_id": number, "question": row["instruction"], "baseline": row["output"]}
+                for number, row in enumerate(read_records(paths["alpaca_baseline"]))
+            ]
+        values = find_difficulty(roots, len(rows))
+        return [row | {"difficulty": value} for row, value in zip(rows, values, strict=True)]
+
+    def material(self, paths: Paths) -> Any:
+        """The judge's prompt."""
+        return load_alpaca_prompt(paths["alpaca_prompt"])
+
+    def judge(self, judge: Judge, items: list[Row], answers: Mapping, material: Any, model: str) -> list[Row]:
+        """The judge must return log-probabilities."""
+        rows = [
+            {"question_id": q["question_id"], "instruction": q["question"], "output_1": q["baseline"],
+             "output_2": answers[q["question_id"]], "difficulty": q["difficulty"]}
+            for q in items
+        ]  # fmt: skip
+        fixed = {"model": model, "category": self.name, "metric": self.metric}
+        found = judge_outputs(judge.client, rows, material)
+        return [row | {"score": _won(row["preference"])} | fixed for row in found]
+
+    def averages(self, rows: list[Row]) -> list[Row]:
+        """The win rate; the length-controlled one where every instruction was asked and has its difficulty."""
+        unscored = sum(row["score"] is None for row in rows)
+        counts = {"n": len(rows) - unscored, "unscored": unscored}
+        difficulty = difficulties(rows)
+        found = summarise(rows, difficulty)
+        lines = [shares(self.metric, found, "win_rate", "low", "high") | counts]
+        if difficulty is not None:
+            lines.append(shares(CONTROLLED, found, CONTROLLED_RATE, "lc_low", "lc_high") | counts)
+        return lines
+
+    def differences(self, rows: list[Row], pairs: Sequence[tuple[str, str]]) -> list[Row]:
+        """Also of the length-controlled rates, where they are known."""
+        found = []
+        for one, two in pairs:
+            a, b = ([row for row in rows if row["model"] == model] for model in (one, two))
+            if all(difficulties(mine) is not None for mine in (a, b)):
+                names = {"benchmark": self.name, "metric": CONTROLLED, "model_a": one, "model_b": two}
+                found.append(names | compare_length_controlled(a, b, difficulties(a)))
+        return found + super().differences(rows, pairs)
+
+    check = staticmethod(check)
+
+
+def _won(preference: float | None) -> float | None:
+    return None if preference is None else preference - 1

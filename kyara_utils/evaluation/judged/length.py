@@ -5,8 +5,9 @@ logit P(model wins) = a·tanh(z) + b·difficulty + c, z the length difference (b
 sample standard deviation. The difficulty term stays: without it the rate moves by seven points on average.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ GAMED = (  # (mean length, power, noise), (weight of tanh(z), of difficulty, bia
 GAMED_CORRECTION = (4.0596, 3.3743)  # Σ label·tanh(z), Σ label·difficulty
 GAMED_ROWS = 805  # instructions behind the sums
 SHORTEST = 20  # characters; shorter baseline answers would let the power law run away
+DIFFICULTY = Path("tatsu-lab+alpaca_eval/instruction_difficulty.csv")  # on the Hub only; without it no length control
 GRID = 32  # cells per axis into which the modelled rows are gathered
 
 
@@ -40,6 +42,24 @@ def load_difficulty(path: Path) -> np.ndarray:
         if not len(values) or not np.isfinite(values).all():
             raise ValueError("no rows, or a difficulty that is no number")
     return values
+
+
+def find_difficulty(roots: Sequence[Path], n: int) -> list[float | None]:
+    """Difficulty of each of n instructions from the first root that holds the file; all None without as many."""
+    place = next((root / DIFFICULTY for root in roots if (root / DIFFICULTY).is_file()), None)
+    values = load_difficulty(place) if place else []
+    return [float(value) for value in values] if len(values) == n else [None] * n
+
+
+def difficulties(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """Difficulty of each row's instruction, or None where length control has no meaning.
+
+    That is where a difficulty is unknown, only some instructions were asked, or all lengths differ by as much.
+    """
+    values = [row.get("difficulty") for row in rows]
+    whole = {row["question_id"] for row in rows} == set(range(len(rows)))
+    lengths = {len(row["output_1"]) - len(row["output_2"]) for row in rows}
+    return np.array(values, dtype=float) if whole and None not in values and len(lengths) > 1 else None
 
 
 def _gamed_lengths(baseline: np.ndarray, mean: float, power: float, noise: float) -> tuple[np.ndarray, np.ndarray]:

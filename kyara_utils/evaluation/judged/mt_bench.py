@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import read_records
 from kyara_utils.evaluation.judged.judgment_files import Row, check_files, reading
 from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import parse_score, parse_winner
+from kyara_utils.evaluation.judged.rated import Paths, Rated
+from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
@@ -185,3 +188,37 @@ def _check_pairs(name: str, rows: list[Row]) -> list[Figure]:
         wrong = sum(winner != row[f"g{game}_winner"] for winner, row in zip(read, rows, strict=True))
         figures.append(Figure(f"mt_bench/{name} g{game}_winner read differently", 0, wrong, 0, f"of {len(rows)}"))
     return figures
+
+
+@register
+class MtBench(Rated):
+    """`references` says which questions are judged against a reference answer (see `needs_reference`)."""
+
+    name = "mt_bench"
+    title = "MT-Bench"
+    licence = "Apache-2.0"
+    files = ("mt_bench_prompts", "mt_bench_questions", "mt_bench_references")
+    references = "category"
+
+    def read_questions(self, paths: Paths, roots: Sequence[Path]) -> list[Row]:
+        """Rows {question_id, category, turns}."""
+        return read_records(paths[self.files[1]])
+
+    def material(self, paths: Paths) -> Any:
+        """(judge prompts, references)."""
+        return load_judge_prompts(paths[self.files[0]]), load_references(paths[self.files[2]])
+
+    def judge(self, judge: Judge, items: list[Row], answers: Mapping, material: Any, model: str) -> list[Row]:
+        """Both turns of every question."""
+        rows = judge_single(judge.client, items, answers, *material, model, self.references)
+        return [row | {"metric": self.metric} for row in rows]
+
+    def averages(self, rows: list[Row]) -> list[Row]:
+        """The mean over all scored turns; questions are counted."""
+        (found,) = summarise_single(rows)
+        unscored = len({row["question_id"] for row in rows if row["score"] is None})
+        counts = {"n": len({row["question_id"] for row in rows}) - unscored, "unscored": unscored}
+        ends = {"value": found["mean"], "low": found["low"], "high": found["high"]}
+        return [{"metric": self.metric} | ends | counts]
+
+    check = staticmethod(check)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.golden.answers import PERCENT, check_outputs
+from kyara_utils.evaluation.golden.answers import PERCENT, check_outputs, check_unread
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.question_files import DatasetBenchmark, Row
+from kyara_utils.evaluation.registry import benchmarks, register_check
 from kyara_utils.evaluation.scored import zeroeval
 from kyara_utils.evaluation.scoring import LETTERS
 from kyara_utils.llm import load_prompt
@@ -72,3 +73,11 @@ def plain_item(row: Row) -> Row:
     """An item of a row with a question (or problem) and an answer (or solution)."""
     question = row["question"] if "question" in row else row["problem"]
     return {"question": str(question), "answer": str(row["answer"] if "answer" in row else row["solution"])}
+
+
+def check_folders(folder: Path) -> Iterator[Figure]:
+    """Folders of ZeroEval's outputs that no registered benchmark reads."""
+    yield from check_unread(folder, {one.golden: one for one in benchmarks().values() if isinstance(one, JsonAnswer)})
+
+
+register_check("zeroeval", check_folders)

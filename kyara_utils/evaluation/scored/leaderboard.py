@@ -8,6 +8,8 @@ from typing import Any
 
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Row, Source
+from kyara_utils.evaluation.golden import ifeval_verdicts
+from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.harness import leaderboard_scores, normalise, run_harness
 from kyara_utils.runs.errors import KyaraError
 
@@ -64,3 +66,14 @@ class HarnessTask(Benchmark):
     def differences(self, rows: list[Row], pairs: Sequence[tuple[str, str]]) -> list[Row]:
         """None: a column is a mean of normalised subtasks, not of documents."""
         return []
+
+
+class Ifeval(HarnessTask):
+    """Verifiable instructions; the stock task, whose checkers are the leaderboard's."""
+
+    check = staticmethod(ifeval_verdicts.check)
+
+
+register(Ifeval("ifeval", "ifeval"))
+for column in ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro"):
+    register(HarnessTask(column, f"leaderboard_{column}"))

@@ -7,6 +7,9 @@ summary. The solutions are masked in the public set; a row here carries its own,
 import re
 from typing import Any
 
+from kyara_utils.evaluation.golden.answers import GRID
+from kyara_utils.evaluation.registry import register
+from kyara_utils.evaluation.scored.json_answer import JsonAnswer
 from kyara_utils.evaluation.scored.zeroeval import Row, json_spans, last_object, load_object
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 
@@ -114,3 +117,40 @@ def summarise_grids(scored: list[Row]) -> dict[str, float]:
 
 def _share(scored: list[Row], rule: str) -> float:
     return sum(row[rule] == CORRECT for row in scored) / len(scored) * 100
+
+
+@register
+class ZebraLogic(JsonAnswer):
+    """The solutions are masked in the public set; the gated one holds them."""
+
+    name = "zebra_logic"
+    title = "ZebraLogic"
+    dataset = "allenai/ZebraLogicBench-private"
+    config = "grid_mode"
+    licence = "gated"
+    n = 1000
+    golden = "zebra-grid"
+    tolerances = GRID
+
+    def item(self, row: Row, subject: str) -> Row:
+        """The puzzle, its size and the solved grid."""
+        return {"puzzle": row["puzzle"], "size": row["size"], "answer": row["solution"]}
+
+    def question(self, item: Row) -> str:
+        """The puzzle as it is."""
+        return item["puzzle"]
+
+    def shape(self, item: Row) -> Row:
+        """A table with the puzzle's own houses and columns."""
+        _, *columns = item["answer"]["header"]
+        houses = {f"House {i}": dict.fromkeys(columns, "...") for i in range(1, len(item["answer"]["rows"]) + 1)}
+        return {"reasoning": "...", "solution": houses}
+
+    def read(self, text: str, row: Row, model: str = "") -> Row:
+        """Cells against the solution; `size` goes with the row."""
+        grid = row["solution"] if "solution" in row else row["answer"]
+        return score_grid(text, grid) | {"size": str(row.get("size", ""))}
+
+    def totals(self, scored: list[Row]) -> dict[str, float]:
+        """By puzzle, by cell and by size."""
+        return summarise_grids(scored)

@@ -1,10 +1,7 @@
 """MT-Bench-TW: the same 80 questions in Traditional Chinese, with judge prompts and references of its own."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-from kyara_utils.evaluation.benchmarks.mt_bench import MtBench
-from kyara_utils.evaluation.golden.figures import Figure
+from kyara_utils.evaluation.benchmark import Benchmark
+from kyara_utils.evaluation.judged.mt_bench import MtBench
 from kyara_utils.evaluation.registry import register
 
 
@@ -18,6 +15,4 @@ class MtBenchTw(MtBench):
     files = ("mt_bench_tw_prompts", "mt_bench_tw_questions", "mt_bench_tw_references")
     references = "presence"
 
-    def check(self, folder: Path) -> Iterator[Figure]:
-        """MT-Bench's check reads the judgment files of both."""
-        yield from ()
+    check = Benchmark.check  # MT-Bench's reads the judgment files of both
