@@ -10,6 +10,8 @@ import pytest
 import yaml
 from scripted import Scripted, text
 
+from kyara_utils.llm.plan import planned_calls
+from kyara_utils.runs import KyaraError
 from kyara_utils.synthesis import cited, questions, retrieval, written
 from kyara_utils.synthesis.checks import answer_rule, request_rule
 from kyara_utils.synthesis.citations import citation_rule, normal_form
@@ -186,8 +188,6 @@ def test_a_stage_that_loses_everything_stops_with_one_line(stage):
     chunk = {"id": "id_1", "doc_id": "d", "title": "玉山", "text": DOCUMENT}
     drafts = [new_draft(chunk, "rag") | {"question": "玉山多高？", "hits": [dict(hit)]}]
     client = Scripted(lambda request: text("我不知道"), dialect="chat")
-    from kyara_utils.runs import KyaraError
-
     with pytest.raises(KyaraError, match="nothing is left of 1") as error:
         retrieval.expand_queries(client, drafts) if stage == "expansion" else retrieval.judge_relevance(client, drafts)
     assert "\n" not in str(error.value) and "scripted" in str(error.value)
@@ -195,8 +195,6 @@ def test_a_stage_that_loses_everything_stops_with_one_line(stage):
 
 def test_questions_that_all_fail_stop_the_run():
     """Ten chunks without one usable question are a wrong set-up, and every later stage would run on nothing."""
-    from kyara_utils.runs import KyaraError
-
     chunks = [{"id": f"id_{n}", "doc_id": f"d{n}", "title": "玉山", "text": DOCUMENT} for n in range(10)]
     with pytest.raises(KyaraError, match="questions: nothing is left of 10.*not_a_question"):
         questions.write_questions(Scripted(lambda request: text("不是問句")), chunks)
@@ -223,3 +221,16 @@ def test_a_cited_answer_is_stored_in_the_normal_form():
         Scripted(lambda r: text("玉山是台灣最高的山[id_0000000a]。"), dialect="chat"), [draft]
     )
     assert kept["answer"] == CITED
+
+
+def test_a_dry_run_knows_that_a_strong_teacher_writes_more():
+    """An estimate in the tokens of a one-line model would be off by a factor of ten in money."""
+    table = [
+        {"model": "model", "stage": "a", "per": [2], "tokens": {"completion": [5, 1], "brief": [6, 2], "full": [9, 8]}}
+    ]
+    sizes = {
+        name: (planned.prompt_tokens, planned.completion_tokens)
+        for name in ("gemma-3-270m", "qwen-0.5b", "gpt-4o")
+        for planned in planned_calls(table, {"model": name}, lambda step, output: None)
+    }
+    assert sizes == {"gemma-3-270m": (5, 1), "qwen-0.5b": (6, 2), "gpt-4o": (9, 8)}

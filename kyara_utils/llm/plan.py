@@ -1,7 +1,8 @@
 """What a step's calls will cost at most, before it runs: from the table `calls` of `params/pipeline.yaml`.
 
 A line names the parameter that holds the model (or a list of models), the parameters whose product is the number of
-calls, the tokens of one call, and parameters whose value spares it (`unless`). `STEP.name` is a parameter of another
+calls, the tokens of one call (by the model's style, if they depend on it), and parameters whose value spares it
+(`unless`). `STEP.name` is a parameter of another
 step or the row count of an output; before that step has run the line's calls are then unknown (None).
 """
 
@@ -39,10 +40,16 @@ def planned_calls(table: list[dict[str, Any]], values: dict[str, Any], rows_of: 
         counts = [_factor(factor, values, rows_of) for factor in line["per"]]
         spared = any(values.get(name) == value for name, value in line.get("unless", {}).items())
         calls = 0 if 0 in counts or spared else None if None in counts else prod(counts)
-        prompt, completion = (values.get(size, size) for size in line["tokens"])
         for model in models if isinstance(models, list) else [models]:
-            found.append(Planned(model, line["stage"], calls, prompt, completion))
+            found.append(Planned(model, line["stage"], calls, *_tokens(line["tokens"], model, values)))
     return found
+
+
+def _tokens(sizes: list[Any] | dict[str, list[Any]], model: str, values: dict[str, Any]) -> tuple[int, int]:
+    """Prompt and completion tokens of a call: numbers or parameters, by the model's style where they depend on it."""
+    sizes = sizes[find_model(model).style] if isinstance(sizes, dict) else sizes
+    prompt, completion = (values.get(size, size) for size in sizes)
+    return prompt, completion
 
 
 def _factor(factor: str | int, values: dict[str, Any], rows_of: RowsOf) -> int | None:

@@ -16,25 +16,35 @@ import kyara_utils
 from kyara_utils.llm import Client, Model, connect
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.synthesis.faithfulness import LABELS, Calibration, ask_statements, calibrate, measure
+from kyara_utils.synthesis.overlap import overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(kyara_utils.__file__).parent / "data" / "corpus"
 
 
-def article(name: str) -> dict:
-    """An article as a chunk."""
+def paragraphs(name: str) -> list[dict]:
+    """The paragraphs of an article as chunks."""
     title, _, body = (CORPUS / name).read_text(encoding="utf-8").partition("\n")
-    return {"id": name, "doc_id": name, "title": title.strip("# "), "text": body.strip()}
+    texts = [text for text in body.split("\n\n") if len(text) >= 40]
+    head = {"doc_id": name, "title": title.strip("# ")}
+    return [head | {"id": f"{name} {number}", "text": text.strip()} for number, text in enumerate(texts)]
+
+
+def statements(kind: str) -> list[tuple[dict, str]]:
+    """(paragraph, statement): a corrupted statement is asked against the paragraph of its sound counterpart."""
+    groups = yaml.safe_load((ROOT / "tests" / "fixtures" / "faithfulness.yaml").read_text(encoding="utf-8"))
+    found = []
+    for group in groups:
+        for sound, text in zip(group["sound"], group[kind], strict=True):
+            found.append((max(paragraphs(group["document"]), key=lambda chunk: overlap(sound, chunk["text"])), text))
+    return found
 
 
 def check(client: Client, pairs: int) -> tuple[Calibration, Calibration, float, float]:
     """(scale from corrupted sentences, best possible on the statements, precision, recall at the scale's threshold)."""
-    groups = yaml.safe_load((ROOT / "tests" / "fixtures" / "faithfulness.yaml").read_text(encoding="utf-8"))
-    scale = calibrate(client, [article(str(path.relative_to(CORPUS))) for path in sorted(CORPUS.glob("*/*.md"))], pairs)
-    values: dict[str, list[float | None]] = {}
-    for kind in ("sound", "corrupted"):
-        said = [(article(group["document"]), text) for group in groups for text in group[kind]]
-        values[kind] = ask_statements(client, said, "zh-Hant")
+    chunks = [chunk for path in sorted(CORPUS.glob("*/*.md")) for chunk in paragraphs(str(path.relative_to(CORPUS)))]
+    scale = calibrate(client, chunks, pairs)
+    values = {kind: ask_statements(client, statements(kind), "zh-Hant") for kind in ("sound", "corrupted")}
     caught, lost = (sum(v is not None and v < scale.threshold for v in values[kind]) for kind in ("corrupted", "sound"))
     return (
         scale,
