@@ -237,11 +237,12 @@ def test_reasoning_is_kept_apart(tmp_path, message):
     assert json.loads(call.response)["choices"][0]["message"] == message
 
 
-def test_reasoning_that_never_ends_is_a_truncated_answer(tmp_path):
+def test_reasoning_that_never_ends_is_a_truncated_answer(tmp_path, caplog):
     """The token limit fell within the reasoning: there is no answer, whatever the finish reason says."""
     with provider(said("<think>先算 [[A]]，再", "stop")) as (url, _):
         (response,), _ = ask(url, tmp_path)
     assert (response.text, response.truncated, response.reasoning) == ("", True, "先算 [[A]]，再")
+    assert "them thinks until its tokens are used up; raise its reasoning_tokens" in caplog.text
 
 
 def test_bodies_that_providers_take():
@@ -276,6 +277,15 @@ def test_an_address_as_people_copy_it(tmp_path, given):
     with provider(said("好")) as (url, seen):
         ask(url + given, tmp_path)
     assert seen[0][1] == "/v1/chat/completions"
+
+
+def test_fields_as_people_write_them():
+    """A name without brackets was read letter by letter and left nothing out."""
+    request = Request([{"role": "user", "content": "x"}])
+    assert "seed" not in json.loads(render(Model("m", omit="seed"), request)[1])
+    for wrong in ({"rename": ["max_tokens"]}, {"engine": "vLLM"}, {"dialect": "text"}):
+        with pytest.raises(KyaraError, match="^m: .*"):
+            Model("m", **wrong)
 
 
 @pytest.mark.parametrize("given", ["api.example.com/v1", "localhost:8000/v1", "http:///v1"])

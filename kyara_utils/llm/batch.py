@@ -50,12 +50,16 @@ def _request(line: Line) -> bytes:
     return orjson.dumps(shell)
 
 
-def collect(ledger: Ledger, model: Model) -> int:
-    """Read every result file of this model into the ledger; return the calls read. A second reading adds nothing."""
+def collect(ledger: Ledger, model: Model, seen: set[tuple[str, int]]) -> int:
+    """Read this model's result files that are not among `seen` (name, time) into the ledger; return the calls read."""
     if not model.batch:
         return 0
     count = 0
     for output in sorted(folder_of(ledger).glob(f"{model.name}-*.output.jsonl")):
+        stamp = (output.name, output.stat().st_mtime_ns)
+        if stamp in seen:
+            continue
+        seen.add(stamp)
         asked = output.with_name(output.name.replace(".output.jsonl", ".jsonl"))
         bodies = {row["custom_id"]: orjson.dumps(row["body"]) for row in _rows(asked)}
         calls = list(_calls(ledger, model, bodies, _rows(output)))

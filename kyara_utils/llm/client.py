@@ -48,8 +48,9 @@ class Client:
         self.spent = 0.0
         self._model_file, self._server, self._transport = model_file, None, None
         self._stop: KyaraError | None = None
-        self._interrupted = False
+        self._interrupted = self._said = False
         self._waiting: list[batch.Line] = []
+        self._collected: set[tuple[str, int]] = set()
         self._under_way: dict[str, asyncio.Future] = {}
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -106,7 +107,7 @@ class Client:
     async def _ask(
         self, requests: Iterable[Request], label: str, progress: bool, check: Check | None, reasks: int
     ) -> list[Response]:
-        batch.collect(self.ledger, self.model)
+        batch.collect(self.ledger, self.model, self._collected)
         total = len(requests) if hasattr(requests, "__len__") else None
         source, answers, self._stop = enumerate(requests), {}, None
         priced = bool(self.model.price_out)
@@ -182,6 +183,7 @@ class Client:
     async def _call(self, key: str, path: str, body: bytes, completion_tokens: int) -> Response:
         reply = await self.transport().post(path, body, len(body) // BYTES_PER_TOKEN + completion_tokens)
         self.usage["attempts"] += reply.attempts
+        self._count(reply.parsed, new=True)
         if reply.answer is None:
             self.usage["failed"] += 1
             self.ledger.fail(key, self.model.name, body, reply.error, reply.attempts, reply.raw)
@@ -189,7 +191,9 @@ class Client:
         await self.ledger.put(call_of(key, self.model.name, body, reply))
         self.usage["calls"] += 1
         self.usage["failed"] += bool(reply.answer.error)
-        self._count(reply.parsed, new=True)
+        if reply.answer.truncated and reply.answer.reasoning and not reply.answer.text and not self._said:
+            self._said = True
+            log.warning("%s thinks until its tokens are used up; raise its reasoning_tokens", self.model.name)
         reply.answer.call_id = key
         return reply.answer
 

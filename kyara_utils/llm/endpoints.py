@@ -76,6 +76,10 @@ class Model:
 
     def __post_init__(self) -> None:
         """Fill the style in where it follows from the rest; refuse words that nothing else would notice."""
+        if isinstance(self.omit, str):  # a single name is easily written without its brackets
+            object.__setattr__(self, "omit", [self.omit])
+        if not (isinstance(self.rename, dict) and isinstance(self.extra, dict)):
+            raise KyaraError(f"{self.name}: rename and extra are mappings, as {{max_tokens: max_completion_tokens}}")
         usual = "completion" if self.dialect == "completion" else "brief" if self.embedded else "full"
         object.__setattr__(self, "style", self.style or usual)
         for name, known in (("style", STYLES), ("engine", ENGINES), ("dialect", ("chat", "completion"))):

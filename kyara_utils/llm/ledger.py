@@ -82,9 +82,9 @@ def call_of(key: str, model: str, body: bytes, reply: Reply) -> Call:
     )  # fmt: skip
 
 
-def tokens_of(raw: dict[str, Any]) -> tuple[int, int]:
+def tokens_of(raw: Any) -> tuple[int, int]:
     """(prompt, completion) tokens of a body; 0 where its server does not count. Reasoning is part of the second."""
-    usage = raw.get("usage")
+    usage = raw.get("usage") if isinstance(raw, dict) else None
     usage = usage if isinstance(usage, dict) else {}
     return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 

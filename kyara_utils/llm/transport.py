@@ -116,6 +116,7 @@ class Transport:
         now = asyncio.get_running_loop().time()
         if status == 200:
             return self._accept(content, reply, now)
+        reply.raw, reply.parsed = content, {}
         shown = " ".join(content[:1000].decode("utf-8", "replace").split())[:300]
         reply.error = f"HTTP {status}: {shown}"
         if status not in RETRY or (status == 429 and spent(shown)):
