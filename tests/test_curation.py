@@ -512,7 +512,7 @@ def test_english_words_are_the_unit_and_templates_do_not_count() -> None:
 
 def test_rule_tags() -> None:
     """Selection by category needs a task, a topic and a length on every row."""
-    tagged = tags.tag_by_rules([{**r, "meta": json.dumps({"topic": "food"})} for r in good_rows()])
+    tagged = [{**r, "tags": tags.rule_tags({**r, "meta": json.dumps({"topic": "food"})})} for r in good_rows()]
     first = {r["messages"][0]["content"]: r["tags"][0] for r in tagged}
     assert first["為什麼海水是鹹的？"] == "reason" and first["請比較高鐵與台鐵。"] == "comparison"
     assert (
@@ -571,6 +571,16 @@ def test_instag_sample_is_the_published_algorithm(n: int) -> None:
         for i in range(300)
     ]
     assert [item["id"] for item in selection.instag_sample(rows, n)[0]] == sampled_by_definition(rows, n)
+
+
+def test_refine_by_score_or_by_instag() -> None:
+    """The recipe chooses the sampler by name; a misspelt one must not fall back to the other."""
+    rows = [row(f"{i}", "回答。", id=f"{i:02}", score=float(i), tags=["a", "bcdef"[i % 5]]) for i in range(10)]
+    assert ids(selection.refine(rows, 0.2)) == {"09", "08"}
+    assert ids(selection.refine(rows, 0.2, "instag")) == {"09", "08"}
+    assert [item["id"] for item in selection.refine(rows, 0.5, "instag")] == ["09", "08", "07", "06", "05"]
+    with pytest.raises(KyaraError, match="refined_by 'scores' is neither score nor instag"):
+        selection.refine(rows, 0.2, "scores")
 
 
 def test_select_refined_takes_the_best_of_each_group() -> None:

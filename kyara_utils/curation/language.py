@@ -38,7 +38,7 @@ def _has_words(counts: list[int]) -> bool:
 def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
     """Set `lang` from the assistant turns and keep the rows in a wanted language; rule `language`.
 
-    An answer without words (a bare number) is judged with the whole conversation.
+    An answer without words (a bare number) is judged with the whole conversation. Rows are read one by one.
     """
     kept, rejects = [], []
     for row in rows:

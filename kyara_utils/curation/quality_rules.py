@@ -10,7 +10,10 @@ from kyara_utils.text.answer_rules import DEFAULT_LIMITS, Answer, Limits, first_
 def by_quality(
     rows: list[Row], limits: Limits = DEFAULT_LIMITS, rules: Iterable[str] | None = None
 ) -> tuple[list[Row], list[Row]]:
-    """Keep the rows whose every answer passes the named rules (default: all, in the order of `RULES`)."""
+    """Keep the rows whose every answer passes the named rules (default: all, in the order of `RULES`).
+
+    Rows are read one by one: any number of them.
+    """
     names = known(rules)
     kept, rejects = [], []
     for row in rows:

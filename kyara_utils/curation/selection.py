@@ -13,12 +13,21 @@ from kyara_utils.runs.errors import KyaraError
 Split = tuple[list[Row], list[Row]]
 
 
+def refine(rows: list[Row], share: float, by: str = "score") -> list[Row]:
+    """Return the refined set, `share` of the rows: by `score` (`select_refined`) or `instag` (`instag_sample`)."""
+    if by not in ("score", "instag"):
+        raise KyaraError(f"refined_by {by!r} is neither score nor instag; score needs a judge, instag needs tags")
+    if by == "score":
+        return select_refined(rows, share=share)[0]
+    return instag_sample(rows, _limit(len(rows), share, None, None))[0]
+
+
 def instag_sample(rows: list[Row], n: int) -> Split:
     """Complexity-first diverse sampling: return (at most n sampled rows in the order taken, the others).
 
     Rows go by number of tags, most first (ties: score, then id). A pass starts with no tag covered and takes
     a row iff it brings a new tag; passes repeat over what is left until n rows are taken. Untagged rows are
-    never taken. Time is n log n: a pass visits the tags that are left, and each of them once.
+    never taken. Time is n log n: a pass visits the tags that are left, and each of them once. Good for 1,000,000 rows.
     """
     tags = [set(row.get("tags") or ()) for row in rows]
     pool = sorted(range(len(rows)), key=lambda i: (-len(tags[i]), -score(rows[i]), rows[i]["id"]))
@@ -63,6 +72,7 @@ def select_refined(
 
     A row's group is its first tag ("" without tags). The best of every group come first, then the second
     best, and so on, until `n` rows or `share` of all rows are taken; `per_tag` bounds a group. Ties go by id.
+    Good for 1,000,000 rows.
     """
     limit = _limit(len(rows), share, n, per_tag)
     ranked: list[tuple[int, float, str, int]] = []

@@ -1,7 +1,7 @@
-"""Tags for selection: cheap rules when no tagger model is configured, and InsTag's clean-up of LLM tags.
+"""Tags for selection: the kind of task by rule, and InsTag's clean-up of the tags that a model gives.
 
-The rules are a stand-in for InsTag's LLM tagger (arXiv 2308.07074), not an equal: they know the kind of task,
-the topic the source states and the length, about two dozen tags where InsTag has 6,587.
+The rules are no equal of InsTag's tagger (arXiv 2308.07074): they know the kind of task, the topic the source states
+and the length, about two dozen tags where InsTag has 6,587. The task is the group within which rows are ranked.
 """
 
 import re
@@ -36,11 +36,6 @@ def rule_tags(row: Row) -> list[str]:
     topic = str(meta(row).get("topic") or "").strip()
     length = next((name for below, name in LENGTHS if len(answer(row)) < below), "long answer")
     return (tasks or [OTHER]) + ([f"topic {topic}"] if topic else []) + [length]
-
-
-def tag_by_rules(rows: list[Row]) -> list[Row]:
-    """Return the rows with a `tags` column from `rule_tags`."""
-    return [{**row, "tags": rule_tags(row)} for row in rows]
 
 
 def normalise_tag(tag: str) -> str:
