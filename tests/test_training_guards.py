@@ -16,7 +16,8 @@ from kyara_utils.models.gguf_export import export_gguf
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.schemas import guessed_schema
 from kyara_utils.runs.tables import write_rows
-from kyara_utils.training import estimate, fit, launch, memory, methods, show, stage, trainer_run
+from kyara_utils.training import by_hand, estimate, fit, launch, memory, methods, report, show, stage, trainer_run
+from kyara_utils.training.data import split_held_out
 from kyara_utils.training.generation_check import answer_by_transformers, generation_rows, generation_test, judged
 from kyara_utils.training.methods import check_method
 from kyara_utils.training.pair_rows import prepare_pairs
@@ -56,6 +57,83 @@ def test_every_pair_is_kept_or_rejected_by_name(tokenizer, pairs, change, rule):
     assert [row["rule"] for row in rejects] == ([rule] if rule else []) and len(kept) + len(rejects) == 1
     assert counts["rows"] == 1 and counts[rule or "kept"] == 1
     assert not rejects or json.loads(rejects[0]["row"]) == pair
+
+
+USER, ANSWER, MORE = said("hi", "user"), said("yes"), said("and?", "user")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"chosen": USER + said("a"), "rejected": USER + said("z")},  # TRL's implicit prompt
+        {"prompt": [], "chosen": USER + said("a"), "rejected": USER + said("z")},
+        {"prompt": "hi", "chosen": USER + said("a"), "rejected": USER + said("z")},  # HH, ultrafeedback
+        {"prompt": "hi", "chosen": "a", "rejected": "z"},
+        {"prompt": USER, "chosen": ANSWER + MORE + said("a"), "rejected": ANSWER + MORE + said("z")},
+        {"chosen": USER + ANSWER + MORE + said("a"), "rejected": USER + ANSWER + MORE + said("z")},  # capybara
+        {"prompt": MORE, "chosen": USER + ANSWER + MORE + said("a"), "rejected": USER + ANSWER + MORE + said("z")},
+    ],
+)
+def test_no_turn_of_the_user_carries_loss(base, tokenizer, tmp_path, shape):
+    """Rows whose sides are whole conversations crashed, or trained the model to write the user's part."""
+    (row,), rejects, _ = prepare_pairs([{"id": "p", **shape}], tokenizer, 200)
+    assert not rejects and [turn["role"] for turn in row["chosen"] + row["rejected"]] == ["assistant"] * 2
+    assert tokenizer.decode(row["chosen_ids"]) == "a<end_of_turn>\n" and row["prompt"][-1]["role"] == "user"
+    assert tokenizer.decode(row["prompt_ids"]).count("<start_of_turn>user") == len(row["prompt"]) // 2 + 1
+    if "prompt" not in shape:
+        record = train_dpo(base, [row], tmp_path / "dpo", **DPO | {"max_length": 200})
+        assert record["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"chosen": USER + said("a"), "rejected": MORE + said("z")},
+        {"prompt": "other", "chosen": USER + said("a"), "rejected": USER + said("z")},
+        {"prompt": USER, "chosen": None, "rejected": said("z")},
+        {"prompt": USER, "chosen": said("a") + USER, "rejected": said("a") + USER},
+    ],
+)
+def test_sides_of_two_conversations_are_no_pair(tokenizer, shape):
+    """A preference between answers to different prompts teaches nothing that it says."""
+    kept, (row,), _ = prepare_pairs([{"id": "p", **shape}], tokenizer, 200)
+    assert not kept and row["rule"] == "bad_turns"
+
+
+def test_a_share_above_zero_holds_a_document_out(base):
+    """0.002 of a few rows was no row, and the step ended after its training was paid for."""
+    rows = [{"id": f"r{n}", "parents": [f"c{n // 2}"]} for n in range(8)]
+    train, held_out = split_held_out(rows, 0.002, 0)
+    assert len(held_out) == 2 and len(train) == 6 and split_held_out(rows, 0.0, 0)[1] == []
+    assert len(split_held_out(rows, 0.99, 0)[0]) == 2, "something is left to train on"
+    with pytest.raises(KyaraError, match="held_out_share 0.1: all 2 rows are of one document; set it to 0.0"):
+        split_held_out(rows[:2], 0.1, 0)
+
+
+def test_the_equations_give_what_the_trainer_recorded(base, tokenizer, rows, pairs, tmp_path):
+    """A notebook's number that is computed by the code it explains would agree with any mistake."""
+    record = train_sft(base, rows[:6], rows[6:], tmp_path / "sft", **SFT)
+    model = loading.load_model(tmp_path / "sft").eval()
+    alone = by_hand.answer_loss(model, tokenizer, rows[6])
+    assert record["held_out_first"] == pytest.approx(alone, abs=1e-5) and record["sequences"] < 6
+    assert by_hand.packed_answer_loss(model, tokenizer, [rows[0], rows[6]]) == pytest.approx(alone, abs=1e-5)
+    done = train_dpo(base, pairs, tmp_path / "dpo", **DPO)
+    margin = by_hand.pair_margin(tmp_path / "dpo", base, pairs[0], DPO["beta"])
+    assert done["first_margin"] == pytest.approx(margin, abs=1e-5) != done["final_margin"]
+
+
+def test_tables_without_held_out_rows(base, rows, pairs, tmp_path):
+    """held_out_share 0.0 is a choice; it must not end the step at its last cell."""
+    first = train_sft(base, rows, [], tmp_path / "sft", **SFT)
+    assert report.held_out_table(first, first, []) == [] and "held-out loss – → –" in report.stage_line(first)
+    one = train_dpo(base, pairs, tmp_path / "dpo", **DPO) | {"round": 1, "sources": ["spin"], "held_out": None}
+    assert "held-out loss – → –" in "".join(report.round_lines([one], None))
+    assert "held_out" not in report.dpo_metrics(4, one) and report.rounds_table(None, [one])[1]["held_out"] == ""
+    whole = train_sft(base, rows[:6], [row | {"source": "a"} for row in rows[6:]], tmp_path / "b", **SFT)
+    table = report.held_out_table(whole, whole, [row | {"source": "a"} for row in rows[6:]])
+    assert [(row["model"], row["split"], row["n"]) for row in table] == [
+        (model, split, 2) for split in ("all", "a") for model in ("base", "sft_base", "sft")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,34 @@
 """Answers of several models to the same prompts: the competitors of RLAIF and the opponent of SPIN."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from kyara_utils.llm import Client, Request, load_prompt
+from kyara_utils.llm import Client, Model, Request, add_usage, connect, load_prompt, trained
+from kyara_utils.models.serving import servable
 
 Row = dict[str, Any]
+
+
+def students(folders: dict[str, Path]) -> dict[str, Model]:
+    """Return what answers for the models that step 05 left, by their names there (`sft_base`, `sft`)."""
+    return {name: trained(name, servable(folder)) for name, folder in folders.items()}
+
+
+def answer_all(
+    models: Iterable[str | Model], prompts: list[str], store: Path, vocabulary: Path, budget: float = 0.0, **limits: Any
+) -> tuple[list[Row], Row]:
+    """Ask several models all prompts, one model after the other; return (rows of `answer_prompts`, usage).
+
+    budget: USD for the calls of one model, 0 for no limit; limits: those of `answer_prompts`.
+    """
+    rows: list[Row] = []
+    usage: Row = {}
+    for model in models:
+        with connect(model, store, vocabulary, budget) as client:
+            rows += answer_prompts(client, prompts, **limits)
+        usage = add_usage(usage, client.usage)
+    return rows, usage
 
 
 def answer_prompts(

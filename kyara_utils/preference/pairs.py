@@ -6,6 +6,7 @@ chosen = the training answer, rejected = what the SFT model says, "for the High 
 
 import json
 import random
+from collections import defaultdict
 from itertools import combinations
 from typing import Any
 
@@ -23,10 +24,11 @@ def form_pairs(answers: list[Row], per_prompt: int = 2, seed: int = 0) -> tuple[
     Rejects single answers: call_failed, empty; and pairs: same_text.
     """
     usable, rejects = _usable(answers)
-    picker = random.Random(seed)
-    pairs = []
-    for prompt in sorted({row["prompt"] for row in usable}):
-        rows = sorted((row for row in usable if row["prompt"] == prompt), key=lambda row: row["model"])
+    picker, groups, pairs = random.Random(seed), defaultdict(list), []
+    for row in usable:
+        groups[row["prompt"]].append(row)
+    for prompt in sorted(groups):
+        rows = sorted(groups[prompt], key=lambda row: row["model"])
         options = list(combinations(rows, 2))
         for one, two in picker.sample(options, min(per_prompt, len(options))):
             if picker.random() < 0.5:

@@ -27,6 +27,17 @@ def judge_rows(pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], sour
     return rows
 
 
+def pair_lines(rows: list[Row], width: int = 80) -> list[str]:
+    """Return preferences for people, three lines each: prompt, chosen (+), rejected (−), and chances to win."""
+    lines = []
+    for row in rows:
+        lines.append(row["prompt"][-1]["content"][: 3 * width])
+        for mark, side in (("+", "chosen"), ("−", "rejected")):
+            chance = "" if row[f"{side}_win"] is None else f" {row[f'{side}_win']:.2f}"
+            lines.append(f"  {mark} {row[f'{side}_model']}{chance}: {row[side][-1]['content'][:width]!r}")
+    return lines
+
+
 def judge_summary(verdicts: list[Verdict]) -> dict[str, float]:
     """Shares over all pairs: consistent, inconsistent, tie, unscored; and `first_shown`, the position bias.
 

@@ -52,6 +52,13 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
+def dpo_metrics(pairs: int, last: Row) -> Row:
+    """Return the figures of step 07's manifest; the held-out loss only where rows were held out."""
+    found = {"pairs": pairs, "reward_accuracy": last["final_accuracy"], "reward_margin": last["final_margin"]}
+    found |= {} if last["held_out"] is None else {"held_out": last["held_out"]}
+    return {name: round(value, 4) for name, value in found.items()}
+
+
 def change(before: float | None, after: float | None) -> str:
     """Return two losses as text; a dash where nothing was held out."""
     return " → ".join("–" if value is None else f"{value:.3f}" for value in (before, after))
