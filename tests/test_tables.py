@@ -1,6 +1,8 @@
 """Tables between steps: types that do not depend on the rows at hand, memory that does not depend on their number."""
 
 import math
+import signal
+import subprocess
 import sys
 import tracemalloc
 
@@ -82,6 +84,26 @@ def test_an_interrupted_table_leaves_the_old_one(tmp_path):
         out.extend(TALK | {"id": str(n)} for n in range(5000))
         raise KeyboardInterrupt
     assert read_rows(path) == [TALK] and [item.name for item in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_killed_writer_leaves_no_litter(tmp_path):
+    """Each kill -9 of a long step would leave another half table on the disk."""
+    code = """
+import os, signal, sys
+from kyara_utils.runs import RowWriter
+from kyara_utils.runs.schemas import REJECT
+with RowWriter(sys.argv[1], REJECT) as out:
+    out.extend({"id": str(n)} for n in range(5000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "t.parquet"
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("t.parquet.") and left.suffix == ".tmp"
+    with RowWriter(path, REJECT) as living, RowWriter(tmp_path / "other.parquet", REJECT):
+        living.add({"id": "x"})
+        assert not left.exists()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["other.parquet", "t.parquet"]
 
 
 def test_reading_names_what_is_wrong(tmp_path):

@@ -36,6 +36,23 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sweep(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it; only where no other machine writes, as in a run's folder."""
+    for left in path.parent.glob(f"{path.name}.*.tmp"):
+        if not _alive(left.suffixes[-2][1:]):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, read only when size or modification time changed."""
     path = Path(path).resolve()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.files import replacing
+from kyara_utils.runs.files import replacing, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +49,7 @@ class RowWriter:
     def __enter__(self) -> "RowWriter":
         import pyarrow.parquet as pq
 
+        sweep(self.path)
         with ExitStack() as stack:
             temporary = stack.enter_context(replacing(self.path))
             self._file = stack.enter_context(pq.ParquetWriter(temporary, self.schema, compression="zstd"))

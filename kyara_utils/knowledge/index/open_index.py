@@ -5,8 +5,6 @@ write-ahead log. So a killed process leaves the old index or the new one, and a 
 """
 
 import json
-import os
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from kyara_utils.knowledge.index.passages import Passages
 from kyara_utils.knowledge.index.ranking import Hit, Index, Query, check_embedder
 from kyara_utils.knowledge.index.records import BATCH, Record, checked, records
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.files import replacing
+from kyara_utils.runs.files import replacing, sweep
 
 __all__ = ["EdgeIndex", "Hit", "Index", "build_index", "open_index"]
 FACTS = "kyara.json"  # written into a complete index
@@ -167,9 +165,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _check_replaceable(path: Path) -> None:
     """Refuse to replace a folder that is no index, or an open index; sweep up after builds that were killed."""
-    for left in path.parent.glob(f"{path.name}.*.tmp"):
-        if left.is_dir() and not _alive(left.suffixes[-2][1:]):
-            shutil.rmtree(left, ignore_errors=True)
+    sweep(path)
     if not path.exists() or not any(path.iterdir()):
         return
     if not (path / FACTS).is_file():
@@ -179,13 +175,3 @@ def _check_replaceable(path: Path) -> None:
     except KyaraError as error:
         if edge.in_use(error):
             raise
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
