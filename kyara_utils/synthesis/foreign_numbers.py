@@ -42,6 +42,7 @@ _EQUATION = re.compile(
     r"\d[^=≈\n]{0,40}(?:[×*+÷/^−-]|\\times|\\frac|\\div)[^\n]{0,60}(?:=|≈|\\approx)\s*$|\\frac[^\n]*(?:=|≈"
     r"|\\approx)\s*$"
 )
+_TIME = re.compile(r"小時|分鐘|分|秒|鐘頭|hour|minute|second", re.I)
 _SHARES = re.compile(r"共|合計|總|倍|[×xX*]|each|total|altogether|times")
 _COUNT = re.compile(
     r"\s*(?:個|種|點|項|類|大|方面|步|階段|部分|層|面向|要素|因素|句|段|條|位|次|組|欄|列|(?:main |key "
@@ -127,6 +128,12 @@ def foreign_number(text: str, sources: Iterable[str]) -> str:
         derived = _derived(known) if _DERIVED.search(sentence) else set()
         if _SHARES.search(sentence):
             derived |= {value * times for value in known for times in range(3, 13)}
+        if _TIME.search(sentence):
+            derived |= {
+                part for value in known for part in (value / 60, value * 60, value // 60, value % 60, value / 24)
+            }
+        if "折" in sentence:
+            derived |= {value * tenths / 10 for value in known for tenths in range(1, 10)}
         for number in numbers_of(sentence):
             if not (_said(number, sentence, known) or _near(number.value, derived) or _result(sentence, number)):
                 return sentence[number.start : number.end]
@@ -180,7 +187,12 @@ def _derived(known: set[float]) -> set[float]:
         found |= {b - a, a + b, b - a + 1, a * b}
         if a:
             found |= {b / a, round(b / a, 1), round(b / a), 100 * a / b, round(100 * a / b), round(100 * (b - a) / a)}
-            found |= {round(100 * a / b, 1), round(100 * (b - a) / a, 1)}
+            found |= {
+                round(100 * a / b, 1),
+                round(100 * (b - a) / a, 1),
+                round(100 * (b - a) / b, 1),
+                round(100 * (b - a) / b),
+            }
     if len(some) <= 12:
         found |= {sum(three) for three in combinations(some, 3)} | {sum(some)}
     return found

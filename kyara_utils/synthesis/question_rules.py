@@ -15,7 +15,8 @@ SHORT, LONG = 40, 160  # characters of a short and of a long question
 
 _REQUEST = re.compile(
     r"請|幫我|(?:\A|[，。；！？,;]\s*|試著?|並|麻煩)(?:詳細|簡要|簡單|逐步|分別|具體)?"
-    r"(?:比較|說明|解釋|描述|列出|列舉|分析|介紹|整理|計算|設計|撰寫|寫出|寫一|評估|探討|闡述|歸納|總結|摘要|推導|證明|討論"
+    r"(?:求|解出|解方程|比較|說明|解釋|描述|列出|列舉|分析|介紹|整理|計算|設計|撰寫|寫出|寫一|評估|探討|闡述"
+    r"|歸納|總結|摘要|推導|證明|討論"
     r"|舉例|指出|提供|製作|規劃|建議|翻譯|簡述|概述|試)"
     r"|(?:\A|[.;!?,]\s+|\b(?:please|and|then|to)\s+)(?:explain|describe|compare|list|analy[sz]e|discuss|summari[sz]e"
     r"|outline|calculate|design|write|evaluate|give|identify|contrast|propose|derive|show|provide|tell|help|trace"
@@ -23,7 +24,8 @@ _REQUEST = re.compile(
     re.I,
 )
 _QUESTION = re.compile(
-    r"[什甚]麼|為何|何[時地人處者謂種以在]|如何|怎|誰|哪|幾|多[少高大長遠久深重快寬厚遲早]|是否|有無|能否|可否|會否|嗎|呢|吧？|孰"
+    r"[什甚]麼|為何|何[時地人處者謂種以在]|如何|怎|誰|哪|幾|多[少高大長遠久深重快寬厚遲早]|是否|有無|能否|可否"
+    r"|會否|嗎|呢|吧？|孰"
     r"|(.)[不沒]\1|有沒有|差在|差多少|何"
     r"|\b(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|will|would|should|has"
     r"|have|had|may|might|must)\b",
@@ -43,42 +45,47 @@ _EMPTY = re.compile(
     r"|為什麼|為何|什麼|怎麼樣?|怎樣|如何|哪[一些個位座種年裡]?|多少|幾|是否|有沒有|可以|能夠?|應該?|會|被|把"
     r"|在|對|從|由|讓|使|給"
     r"|\b(?:what|which|who|when|where|why|how|is|are|was|were|do|does|did|can|could|according|to|in|on|of|for|the|about"
-    r"|please|explain|describe)\b|[^\w]",
+    r"|please|explain|describe)\b|[^\w□]",
     re.I,
 )
 
-# What points at the text itself: never right in a question of its own.
-_TEXT = re.compile(
-    r"(?<![日基根資成樣版標課劇腳譯抄繪讀副孤善古原範底刻印珍宋])本(?:文|篇|章|節|段|書中|書的|書提|圖|表|題"
-    r"|報告|研究|論文|文件|條目|教材|單元|資料|手冊)(?!學|化|明|字|人|獻|山|縣)"
-    r"|(?<![中英日法德俄韓古散作課經條公梵譯國語外白華漢詩散議雜祭碑銘])文中(?!子)|(?:上|前|下|內|原|全|此|該"
-    r"|這)文(?!化|學|明|字|人|物|獻|本|書|具|山|風|件夾)(?!藝復興)"
-    r"|(?:文件|文章|資料|段落|文本|內文|文獻|教材|敘述|短文|選文)(?:中|裡|內|上)?(?:所)?(?:提到|提及|指出|描述"
-    r"|說明|敘述|列出|介紹|記載|的作者|的主旨)"
-    r"|(?:根據|依據|依照|按照|參考|從)(?:這[篇份段則些]?|該|此|上述|以上|提供的|所提供的|給定的)?(?:文件|文章"
-    r"|資料(?!庫|結構|表|來源|類型)|段落|文本|內文|內容|敘述|短文|文字|說明)(?:[，,的中裡內]|\Z|來|回答|判斷"
-    r"|推論|所述|可知|提到)"
-    r"|(?:上述|前述|上列|上面|以上|前面|前文|以下|下列|下述|上表|上圖|下表|下圖)(?:的|所)?(?:文件|文章|資料"
-    r"|內容|段落|文字|敘述|說明|描述|提[到及]|圖|表|公式|方程|例子|報告|研究|所述|討論|介紹)"
-    r"|(?<![地版插構意力附企試])[圖表](?:\s*\d|\s*[一二三四五六七八九十](?=[中裡內所的顯示，,？?]))"
-    r"|(?<![代發外手課電儀])表\s*\d"
-    r"|(?:附圖|附表|附錄|插圖|圖片|圖表|表格)(?:[中裡內上](?!文)|\s*\d|所示|顯示)"
-    r"|第\s*[\d一二三四五六七八九十]+\s*(?:個|條|則|道|項)?\s*(?:方程式?|公式|算式|等式|不等式|圖|表格?|段落"
-    r"|段文字|例題|範例|定理|引理|註腳?|腳註|頁|行程式|個例子)"
-    r"|(?:方程式?|公式|式|定理)\s*[(（]\s*\d|\A\s*(?:這|那|此|以下)(?:是|些|兩|三|幾)?(?:者|個)?(?:之間|有|為|的)"
-    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)"
-    r"|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
-    r"|[這此那](?:篇|段|則|份)(?:文字|短文|對話|話|文章|資料|敘述|說明|報導|新聞|程式碼|內容)"
-    r"|(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)"
-    r"|\A\s*作者|(?:文章|本書|原文)作者|\A\s*其(?![中他實次餘])"
-    r"|\b(?:the|this|these|that|above|given|following|provided|present)\s+(?:document|passage|text|article"
-    r"|excerpt|paragraph"
-    r"|section|chapter|figure|table|equation|author|authors|material|source|report|study|paper)s?\b(?!\s+of\b)"
-    r"|\b(?:fig(?:ure)?|table|eq(?:uation)?)\.?\s*\(?\d|\babove[- ]mentioned\b|\b(?:mentioned|described|listed"
-    r"|shown) above\b"
-    r"|\A(?:it|they|he|she|this|these|those|its|their)\b",
-    re.I,
+# What points at the text itself: never right in a question of its own. Words for the text, its parts and its maker:
+_DOCUMENT = (
+    r"(?:文件|文章|資料|段落|文本|內文|內容|文獻|教材|敘述|短文|選文|文字|報導|研究|報告|資訊|訊息|線索|對話|說明"
+    r"|程式碼|例子)"
 )
+_TEXT = [
+    re.compile(pattern, re.I)
+    for pattern in (
+        # 本文, 本研究; not 日本文化, 根本, 基本法, 本文化
+        r"(?<![日基根資成樣版標課劇腳譯抄繪讀副孤善古原範底刻印珍宋])本(?:文|篇|章|節|段|書[中的提]|圖|表|題"
+        r"|報告|研究|論文|文件|條目|教材|單元"
+        r"|資料|手冊)(?!學|化|明|字|人|獻|山|縣)",
+        # 文中, 上文; not 中文中, 論文中, 上文化
+        r"(?<![中英日法德俄韓古散作課經條公梵譯國語外白華漢詩議雜祭碑銘言論])文中(?!子)"
+        r"|(?:上|前|下|內|原|全|此|該|這)文(?!化|學|明|字|人|物|獻|本|書|具|山|風|件夾|藝復興)",
+        # 文件指出, 文章中作者, 根據以上資料, 上述文件, 這段文字
+        rf"{_DOCUMENT}(?:中|裡|內|上)?(?:所)?(?:提到|提及|指出|描述|列出|記載|的?作者|的?主旨|的?重點|的?論點|的?大意)",
+        rf"(?:根據|依據|依照|按照|參考|從)(?:這[篇份段則些]?|該|此|[上前下]述|以[上下]|所?提供的|給定的)?{_DOCUMENT}"
+        r"(?:[，,的中裡內]|\Z|來|回答|判斷|推論|所述|可知|提到)",
+        rf"(?:[上前下]述|上列|[上前]面|以[上下]|前文|下列|所?提供)的?(?:{_DOCUMENT}|描述|提[到及]|圖|表|公式|方程|所述|討論|介紹)",
+        rf"[這此那](?:篇|段|則|份){_DOCUMENT}|(?:文章|本書|原文)作者|(?:參考)?文獻\s*[\[［【]\s*\d",
+        # 圖1, 表2, 上圖, 附圖; not 地圖一, 代表一
+        r"(?<![地版插構意力附企試])[圖表](?:\s*\d|\s*[一二三四五六七八九十](?=[中裡內所的顯示，,？?]))|(?<![代發外手課電儀])表\s*\d",
+        r"(?<![地以])[上下左右][圖表](?:[中裡內所的]|顯示)|(?:附圖|附表|附錄|插圖|圖片|圖表|表格)(?:[中裡內上](?!文)|\s*\d|所示|顯示)",
+        # 第四個方程, 公式(3), 第三章, 第2題; not 《論語》第三章
+        r"第\s*[\d一二三四五六七八九十]+\s*(?:個|條|則|道|項)?\s*(?:方程式?|公式|算式|等式|不等式|圖|表格?|段落"
+        r"|段文字|例題|範例"
+        r"|定理|引理|註腳?|腳註|頁|個例子|題(?!型|目))|(?:方程式?|公式|式|定理)\s*[(（]\s*\d",
+        r"(?<!□)(?<!□的)第\s*[\d一二三四五六七八九十]+\s*[章節課](?!課)",
+        # 作者認為…, 其主要原因…, 這是什麼 as an opening
+        r"\A\s*作者|\A\s*其(?![中他實次餘])|\A\s*(?:這|那|此|以下)(?:是|些|兩|三|幾)?(?:者|個)?(?:之間|有|為|的)",
+        r"\b(?:the|this|these|that|above|given|following|provided|present)\s+(?:document|passage|text|article|excerpt"
+        r"|paragraph|section|chapter|figure|table|equation|authors?|material|source|report|study|paper)s?\b(?!\s+of\b)",
+        r"\b(?:fig(?:ure)?|table|eq(?:uation)?)\.?\s*\(?\d|\b(?:mentioned|described|listed|shown) above\b"
+        r"|\babove[- ]mentioned\b|\bparagraph \d|\A(?:it|they|he|she|this|these|those|its|their)\b",
+    )
+]
 # Verbs and adverbs after 該 as "ought to" (我該如何, 該不該).
 _MODAL = (
     "如何怎不要用做去把由從是有會能被在選注意採吃喝說看算準先再避考遵具負為對向跟給以"
@@ -87,11 +94,11 @@ _MODAL = (
 # What points at something named before, if anything was: 該公司, 這種植物, 此方法, this plant.
 _THING = re.compile(
     rf"(?<![應活本理早不就真都也才又我你他她們誰人者家時原更可最亦])該(?:[項種類國]?)(?P<a>(?![{_MODAL}])[\u4e00-\u9fff]{{1,4}})"
-    r"|(?<![如因從由彼為在至就])[這那此](?:[一二兩三四五六七八九十幾]\s*)?(?:段|篇|份|則|個|種|些|類|項|位|座"
+    r"|(?<![如因從由彼為在至就])[這那此](?:[一二兩三四五六七八九十幾]\s*)?(?:段|篇|份|則|本|個|種|些|類|項|位|座"
     r"|次|款|家|間|條|部|場|張|支|幅|隻|棵|名|首|套|齣"
     r"|起|件|幾個|幾種|兩個|兩種|三個|三種)(?!人都|時候|世界|問題)(?P<b>[\u4e00-\u9fff]{0,4})"
-    r"|(?<![因如從由彼就])此(?P<c>法案?|書|人物?|植物|動物|公司|地區|事件|技術|方法|現象|病|藥|理論|原理|系統"
-    r"|機構|產品|制度|政策)"
+    r"|(?:\A"
+    r"|(?<=[，。；：？！在對於與和為據有讓使及明較析紹]))此(?![外時刻後前處次生起際即言間類項種])(?P<c>[\u4e00-\u9fff]{1,4})"
     r"|(?<![其吉利排])(?P<d>他們?|她們?|它們?|牠們?)(?![人國鄉日山處項律加汀者殺])"
     r"|(?:上述|前述|上開|前揭)(?P<e>[\u4e00-\u9fff]{0,4})"
     r"|\b(?:this|these|such)\s+(?P<f>(?!year|day|month|week|century|case\b)[a-z]+)"
@@ -137,7 +144,7 @@ def _babble(text: str) -> bool:
 def points_elsewhere(text: str) -> str:
     """What in a question points at something that the question does not hold; names and quotations do not count."""
     plain = _NAMES.sub(lambda found: "□" * len(found.group()), text)
-    for found in _TEXT.finditer(plain):
+    for found in (match for pattern in _TEXT for match in pattern.finditer(plain)):
         if not _data(plain, found):
             return found.group()
     return next((found.group() for found in _THING.finditer(plain) if not _introduced(plain, found)), "")
@@ -154,7 +161,7 @@ def _introduced(text: str, found: re.Match) -> bool:
     name, head = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
     if name in ("d", "g"):  # a pronoun: anything of substance named before
         return len(_EMPTY.sub("", before)) >= (2 if name == "d" else 3)
-    if _apposed(before):
+    if not found.group().isascii() and _apposed(before):
         return True
     said = [_EMPTY.sub("", clause) for clause in _CLAUSE.split(before)[:-1]]
     if head and any(head[:size] in part for part in said for size in (2, 3, 4) if len(head) >= size):

@@ -61,7 +61,7 @@ def _answer(client: Client, drafts: list[Row], attempt: int, seed: int, language
             end(draft, "checks", *_check(draft, language, examples, style_of(client).support))
 
 
-def _check(draft: Row, language: str, examples: list[str], support: tuple[float, float]) -> tuple[str, str]:
+def _check(draft: Row, language: str, examples: list[str], support: checks.Support) -> tuple[str, str]:
     rule, detail = checks.answer_rule(
         draft["answer"], draft["question"], draft["chunk"]["text"], sources_of(draft), language, examples, support
     )  # fmt: skip

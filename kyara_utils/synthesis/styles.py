@@ -35,7 +35,7 @@ class Style:
     one line. titles: the model cites by titles, which it copies more surely than ids. trusted: its own 能 or 否
     counts, so that a relevance threshold read off irrelevant pairs never falls below zero; controls: how many such
     pairs are asked. support, topic: least share of terms that the sources must hold of a short and of a long answer,
-    question; a base model that leaves their words has left the subject.
+    question (or of an answer's characters); a base model that leaves their words has left the subject.
     """
 
     name: str
@@ -48,14 +48,14 @@ class Style:
     titles: bool = False
     trusted: bool = False
     controls: int = 12
-    support: tuple[float, float] = (0.3, 0.25)
+    support: tuple[float, float, float] = (0.3, 0.25, 0.5)
     topic: tuple[float, float] = (0.3, 0.15)
     tasks: dict[str, Task] = field(default_factory=dict)
 
 
 COMPLETION = Style(
     "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, flat=True, titles=True,
-    support=(0.5, 0.5), topic=(0.5, 0.5),
+    support=(0.5, 0.5, 1.0), topic=(0.5, 0.5),
     tasks={
         "question": Task("question", 48, WARMER, 1.1),
         "evolve": Task("evolve", 72, (0.5,), 1.1),
