@@ -12,6 +12,7 @@ from kyara_utils.evaluation.card import OURS, card_tables, load_published
 from kyara_utils.evaluation.evaluate import differences, load, summarise
 from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.evaluation.scored.harness import LEADERBOARD, normalise
+from kyara_utils.runs.errors import KyaraError
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"{TRUTH} is not there")
@@ -126,6 +127,12 @@ def test_data_that_is_not_there_has_a_reason(tmp_path, monkeypatch):
     assert all(row[OURS].startswith("not run: ") for row in missing)
 
 
+def test_a_limit_for_a_set_that_does_not_exist_is_one_line():
+    """A slip in the name would silently run all items."""
+    with pytest.raises(KyaraError, match="no bundled set multiplechoice; known: .*multiple_choice"):
+        load(Source(miniature={"multiplechoice": 2}))
+
+
 def test_differences_need_items_that_both_models_scored():
     """A small model whose answers cannot be read would stop the run, or be compared on nothing."""
     rows = [
@@ -194,16 +201,21 @@ def test_the_harness_runs_one_task_a_column_and_needs_the_models_folder(monkeypa
 
     def run_harness(model, tokenizer, tasks, limit, *_):
         seen.append((model, tasks, limit))
+        if model == "offline":
+            raise KyaraError("the harness cannot run it: no data")
         return [harness_row(tasks[0] + "_main", 0.625, 4)]
 
     monkeypatch.setattr("kyara_utils.evaluation.scored.leaderboard.run_harness", run_harness)
+    monkeypatch.setattr("kyara_utils.evaluation.scored.leaderboard.find_spec", lambda name: name)
     one = get("gpqa")
     questions = one.load(Source("hub", limit=7))
-    backend, bare = ReplayBackend([]), ReplayBackend([])
-    backend.weights = lambda: ("model", "tokenizer")
-    answers = {name: one.ask(asked, questions.items, 9) for name, asked in (("dpo", backend), ("api", bare))}
+    backends = {name: ReplayBackend([]) for name in ("dpo", "api", "offline")}
+    for name, model in (("dpo", "model"), ("offline", "offline")):
+        backends[name].weights = lambda model=model: (model, "tokenizer")
+    answers = {name: one.ask(backend, questions.items, 9) for name, backend in backends.items()}
     (score,) = one.summarise(one.score_all(questions, answers, None))
-    assert seen == [("model", ["leaderboard_gpqa"], 7)] and "folder" in answers["api"][0]["error"]
+    assert seen[0] == ("model", ["leaderboard_gpqa"], 7) and "folder" in answers["api"][0]["error"]
+    assert answers["offline"][0]["error"].endswith("no data"), "the other columns go on"
     assert (score["model"], score["value"]) == ("dpo", pytest.approx(0.5))
 
 

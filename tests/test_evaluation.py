@@ -329,7 +329,8 @@ def test_instruction_levels_count_different_things():
 def test_pairs_add_up():
     """A lost tie or unscored pair would inflate the win rate."""
     outcomes = ["win"] * 5 + ["tie"] * 2 + ["loss"] * 2 + ["unscored"]
-    rows = [{"model_a": "dpo", "model_b": "base", "outcome": outcome} for outcome in outcomes]
+    fixed = {"benchmark": "pairwise", "model_a": "dpo", "model_b": "base"}
+    rows = [fixed | {"outcome": outcome} for outcome in outcomes]
     assert list(count_pairs(rows)[0].values()) == ["dpo", "base", 5, 2, 2, 9]
     rates = summarise_pairs(rows)
     assert {row["metric"]: row["value"] for row in rates} == {

@@ -12,6 +12,7 @@ from typing import Any
 
 from kyara_utils.evaluation import contamination
 from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Row, Source
+from kyara_utils.evaluation.miniature.items import benchmark_names
 from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.evaluation.summary import by
 from kyara_utils.runs.env import cache_dir
@@ -52,7 +53,12 @@ class Suite:
 
 
 def load(source: Source) -> Suite:
-    """Load every registered benchmark. Reasons name the folder as it was given, since they end up in cards."""
+    """Load every registered benchmark. Reasons name the folder as it was given, since they end up in cards.
+
+    Raises KyaraError for a limit of a bundled set that does not exist.
+    """
+    if strange := source.miniature.keys() - benchmarks().keys() - set(benchmark_names()):
+        raise KyaraError(f"no bundled set {', '.join(sorted(strange))}; known: {', '.join(benchmark_names())}")
     suite, cache = Suite(), str(cache_dir() / "benchmarks")
     for name, one in benchmarks().items():
         try:

@@ -162,15 +162,14 @@ def count_pairs(rows: list[Row]) -> list[Row]:
 
 
 def summarise_pairs(rows: list[Row], protocol: str = "judged in both orders") -> list[Row]:
-    """Judged pairs {model_a, model_b, outcome} → win, tie and loss rate of model_a as score rows (benchmark
-    `pairwise`)."""
+    """Judged pairs {benchmark, model_a, model_b, outcome} → win, tie and loss rate of model_a as score rows."""
     scores = []
-    for (model_a, model_b), pairs in by(rows, "model_a", "model_b").items():
+    for (benchmark, model_a, model_b), pairs in by(rows, "benchmark", "model_a", "model_b").items():
         for wanted in PAIR_OUTCOMES:
             marks = {wanted: CORRECT, "unscored": UNSCORED}
             outcomes = [marks.get(pair["outcome"], WRONG) for pair in pairs]
             rule = f"{protocol}; against {model_b}"
-            scores.append(_proportion("pairwise", model_a, f"{wanted}_rate", outcomes, rule))
+            scores.append(_proportion(benchmark, model_a, f"{wanted}_rate", outcomes, rule))
     return scores
 
 

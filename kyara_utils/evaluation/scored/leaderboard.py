@@ -3,7 +3,9 @@
 The harness fetches its own documents and needs the model in transformers, so an item here is one of its tasks.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from kyara_utils.evaluation import summary
@@ -12,6 +14,8 @@ from kyara_utils.evaluation.golden import ifeval_verdicts
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.harness import leaderboard_scores, normalise, run_harness
 from kyara_utils.runs.errors import KyaraError
+
+log = logging.getLogger(__name__)
 
 
 class HarnessTask(Benchmark):
@@ -26,18 +30,25 @@ class HarnessTask(Benchmark):
         """One item, the task; with `limit` its first documents."""
         if not source.hub:
             raise KyaraError("lm-evaluation-harness takes its data from the Hub")
+        if find_spec("lm_eval") is None:
+            raise KyaraError("the harness is not installed; pip install 'kyara-utils[eval]'")
         return Questions([{"id": self.task, "limit": source.limit}], "hub", "a task of lm-evaluation-harness")
 
     def ask(self, backend: Any, items: Sequence[Row], max_tokens: int) -> list[Row]:
-        """Run the harness in this process; `rows` of a response are those of `run_harness`."""
-        loaded, why = backend.weights(), "the harness needs the model's transformers folder"
-        if loaded is None:
-            return [{"id": item["id"], "text": None, "rows": [], "error": why} for item in items]
-        return [
-            {"id": item["id"], "text": "", "error": ""}
-            | {"rows": run_harness(*loaded, [item["id"]], item["limit"] or None, None, True)}
-            for item in items
-        ]
+        """Run the harness in this process; `rows` of a response are those of `run_harness`.
+
+        A task whose data cannot be had leaves its column empty, with a warning: the other benchmarks go on.
+        """
+        return [{"id": item["id"], "text": None} | self._run(backend, item) for item in items]
+
+    def _run(self, backend: Any, item: Row) -> Row:
+        if (loaded := backend.weights()) is None:
+            return {"rows": [], "error": "the harness needs the model's transformers folder"}
+        try:
+            return {"rows": run_harness(*loaded, [item["id"]], item["limit"] or None, None, True), "error": ""}
+        except KyaraError as error:
+            log.warning("%s: %s", self.name, error)
+            return {"rows": [], "error": str(error)}
 
     def score_all(self, questions: Questions, answers: Mapping[str, Sequence[Row]], judge: Judge | None) -> list[Row]:
         """The harness has scored: one row a subtask."""
