@@ -15,7 +15,7 @@ from kyara_utils.knowledge.readers.encodings import decode, detect
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.knowledge.readers.hub import parse_source
 from kyara_utils.knowledge.readers.markdown import read_markdown
-from kyara_utils.knowledge.readers.mediawiki import strip_markup
+from kyara_utils.knowledge.readers.wiki_markup import strip_markup, wiki_text
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.text.conversion import title_to_reading, to_reading
 from kyara_utils.text.normalise import count_scripts, language, script_of, search_text
@@ -385,6 +385,55 @@ def test_wiki_dump_gives_articles_and_accounts_for_other_pages(tmp_path):
     assert re.findall(r"(?m)^#+ .*", article.text) == ["## 歷史", "### 早期"]
     for gone in ("Infobox", "圖說", "來源", "國家", "分類", "丙", "乙", "{", "}", "[", "'''", "http", "style", "__"):
         assert gone not in article.text, gone
+
+
+FACTS = (
+    ("全縣共有{{formatnum:18}}個鄉鎮。", "全縣共有18個鄉鎮。"),
+    ("全長{{convert|5|km|mi}}，山高{{Convert|1,200|to|1,500|m|ft}}。", "全長5 km，山高1,200–1,500 m。"),
+    ("光速{{val|3.0|e=8|u=m/s}}，佔{{frac|1|2}}。", "光速3.0×10⁸ m/s，佔1/2。"),
+    ("英語稱{{lang|en|Yilan}}，{{le|本地|foreign|顯示}}。", "英語稱Yilan，顯示。"),
+    ("能量為<math>E=mc^2</math>，十億是10<sup>9</sup>，水是H<sub>2</sub>O。", "能量為$E=mc^2$，十億是10⁹，水是H₂O。"),
+    ("-{zh-hans:软件-{zh-hant:乙;zh-hans:甲}-;zh-hant:軟體}-業。-{H|zh-tw:丙}-", "軟體業。"),
+    ("位於{{coord|25|2|N|121|38|E|display=inline}}。{{ISBN}}{{sup}}", "位於25°2′N 121°38′E。"),
+    ("-{zh-hans:a&nbsp;b;zh-tw:甲&nbsp;乙}-。", "甲\xa0乙。"),
+)
+
+
+@pytest.mark.parametrize(("markup", "text"), FACTS)
+def test_a_value_in_wiki_markup_is_kept(markup, text):
+    """全縣共有個鄉鎮 is what a reader makes of a template that it takes for decoration."""
+    assert wiki_text(markup) == (text, [])
+
+
+def test_a_sentence_with_an_unknown_template_goes_as_a_whole(tmp_path):
+    """A fact with a hole must neither stay nor vanish without a row."""
+    page = HANT + "全縣人口{{誰也不認得|5}}萬。面積很大。{{來源請求}}\n{{表格頭}}\n最後（{{不明}}）一句。"
+    write(tmp_path, {"w.xml": dump([{"title": "甲", "text": page}])})
+    article, row = read_corpus(tmp_path)
+    assert article.text.split("\n")[0] == HANT + "面積很大。" and article.text.endswith("最後一句。")
+    assert row["rule"] == "unknown_template" and "全縣人口{…}萬。" in row["row"]
+
+
+def test_wiki_tables_keep_their_columns():
+    """A population under the heading of the year is worse than none."""
+    markup = "{|\n! 年 !! 人口 !! 附註\n|-\n| 1900 || || 甲\n|-\n| rowspan=2 | 乙 || 5 || 丙\n|-\n| 6 || 7\n|}"
+    assert strip_markup(markup).split("\n") == [
+        "| 年 | 人口 | 附註 |",
+        "| 1900 |  | 甲 |",
+        "| 乙 | 5 | 丙 |",
+        "| 乙 | 6 | 7 |",
+    ]
+
+
+def test_history_gives_the_newest_revision_and_a_control_character_costs_nothing(tmp_path):
+    """A dump with history began with each page's stub; one bad character ended the whole reading."""
+    revision = "<revision><timestamp>{}</timestamp><text>{}</text></revision>"
+    texts = {"2020": "中" + HANT, "2024": "新\x01" + HANT, "2004": "舊&#2;" + HANT}
+    revisions = "".join(revision.format(f"{year}-01-01T00:00:00Z", text) for year, text in texts.items())
+    page = f"<page><title>甲</title><ns>0</ns><id>1</id>{revisions}</page>"
+    other = PAGE.format(title="乙", ns=0, n=2, extra="", text=HANT)
+    write(tmp_path, {"w.xml": f"<mediawiki>{page}{other}</mediawiki>"})
+    assert [d.text for d in read_corpus(tmp_path)] == ["新" + HANT, HANT]
 
 
 def test_truncated_dump_keeps_the_pages_before_the_break(tmp_path):
