@@ -12,19 +12,20 @@ from kyara_utils.knowledge.readers.block_text import LOWERED, RAISED, script
 
 HOLE = "\ue010"  # stands where a template stood of which nobody knows what it shows
 NOTES = (  # names of notes and furniture, as expressions
-    "cite .*", "citation.*", "cite", "sfn.*", "harv.*", "refn?", "rp?", "efn.*", "note.*", "ref .*", "reflist.*",
-    "來源請求", "fact", "cn", "who", "when", "where", "which", "clarify.*", "dubious.*", "更新", "update.*", "vague", "by whom",
-    "需要.*", "page needed", "unreliable.*", "dead link", "failed verification", "verify.*", "webarchive", "clear", "-", "main",
-    "see ?also", "further", "about", "otheruses", "主條目", "参见", "參見", "另見", "分類.*", "defaultsort:.*",
-    "displaytitle:.*", "flagicon.*", "anchor", "toc.*", "pp-.*", ".{2} icon", "in lang", "listen", "ipac-.*", "respell",
-    "portal.*", "authority control", "short description", "use .* dates", "disambiguation needed", "tracklist",
-    "redirect.*", "infobox.*", "navbox.*", ".* stub", ".*小作品",
+    "cite .*", "citation.*", "cite", "sfn.*", "harv.*", "refn?", "rp?", "efn.*", "note.*", "ref .*",
+    "reflist.*", "來源請求", "fact", "cn", "who", "when", "where", "which", "clarify.*", "dubious.*",
+    "更新", "update.*", "vague", "by whom", "需要.*", "page needed", "unreliable.*", "dead link",
+    "failed verification", "verify.*", "webarchive", "clear", "-", "main", "see ?also", "further", "about",
+    "otheruses", "主條目", "参见", "參見", "另見", "分類.*", "defaultsort:.*", "displaytitle:.*",
+    "flagicon.*", "anchor", "toc.*", "pp-.*", ".{2} icon", "in lang", "listen", "ipac-.*", "respell",
+    "portal.*", "authority control", "short description", "use .* dates", "disambiguation needed",
+    "tracklist", "redirect.*", "infobox.*", "navbox.*", ".* stub", ".*小作品",
 )  # fmt: skip
 SILENT = re.compile("|".join(NOTES), re.I)
 FIRST = {
     *"nowrap nobr small big abbr smaller larger font center left right bold strong em mvar math ipa kbd key".split(),
-    *"code keypress tt flag flagcountry flagu flaglink quote cquote blockquote 引用 linktext jpn zh-hans zh-hant".split(),
-    *"vanchor num strikethrough s del nobold noitalic sic lower upper".split(),
+    *"code keypress tt flag flagcountry flagu flaglink quote cquote blockquote 引用 linktext jpn".split(),
+    *"zh-hans zh-hant vanchor num strikethrough s del nobold noitalic sic lower upper".split(),
     *("visible anchor", "not a typo"),
 }
 LAST = {"color", "font color", "fontcolor", "colored text", "transl", "transliteration", "bg", "background color"}
@@ -118,10 +119,21 @@ def _fraction(values: list[str], named: dict[str, str]) -> str:
 
 
 def _date(values: list[str], named: dict[str, str]) -> str:
-    return (
-        "".join(f"{value.lstrip('0')}{unit}" for value, unit in zip(values, "年月日", strict=False) if value.isdigit())
-        or HOLE
-    )
+    parts = [value.lstrip("0") + unit for value, unit in zip(values, "年月日", strict=False) if value.isdigit()]
+    return "".join(parts) or HOLE
+
+
+def _coordinates(values: list[str], named: dict[str, str]) -> str:
+    """`25|2|N|121|38|E` is 25°2′N 121°38′E; coordinates that stand beside the title are no part of the text."""
+    if named.get("display") in ("title", "t"):
+        return ""
+    marks, found = iter("°′″"), ""
+    for value in values:
+        if value.upper() in ("N", "S", "E", "W"):
+            found, marks = found + value.upper() + " ", iter("°′″")
+        elif NUMBER.fullmatch(value):
+            found += value + next(marks, " ")
+    return found.strip() or HOLE
 
 
 def _life(values: list[str], named: dict[str, str]) -> str:
@@ -138,9 +150,8 @@ SHOWN: dict[str, Callable[[list[str], dict[str, str]], str]] = {
     **dict.fromkeys(("convert", "cvt", "convert2"), _convert),
     **dict.fromkeys(("val", "value"), _val),
     **dict.fromkeys(("frac", "fraction", "sfrac", "分數"), _fraction),
-    **dict.fromkeys(
-        ("birth date", "birth date and age", "death date", "start date", "end date", "bda", "date", "dts"), _date
-    ),
+    **dict.fromkeys(("birth date", "birth date and age", "bda", "death date", "start date", "end date", "date"), _date),
+    "coord": _coordinates,
     **dict.fromkeys(("death date and age", "dda"), lambda values, named: _date(values[:3], named)),
     **dict.fromkeys(("bd", "生卒"), _life),
     **dict.fromkeys(("chem", "chem2", "化學式"), _chemistry),
