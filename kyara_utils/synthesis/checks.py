@@ -52,6 +52,7 @@ _ASKING = re.compile(
     r"|a|an|the|of|to|in|on|at|is|are|was|were|and|or|for|it|its)\b",
     re.I,
 )
+_COMMON = frozenset("一不為會可能到以所上下大小中多少年個")
 _CHARACTER = re.compile(r"[\u4e00-\u9fff]|[a-z]{2,}")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
 _WORDLESS = re.compile(r"\$\$?[^$\n]*\$\$?|\\\[.*?\\\]|\\\(.*?\\\)|[#*`|_>\d.,%-]+", re.S)
@@ -116,7 +117,7 @@ def supported_share(text: str, sources: Iterable[str]) -> tuple[float, float]:
     """
     words = _WORDLESS.sub(" ", _FENCE.sub(" ", text))
     words, source = words if re.search(r"\w{2}", words) else text, "\n".join(sources)
-    own, known = (set(_CHARACTER.findall(some.lower())) for some in (words, source))
+    own, known = (set(_CHARACTER.findall(some.lower())) - _STOP - _COMMON for some in (words, source))
     return overlap(words, source), len(own & known) / max(1, len(own))
 
 
