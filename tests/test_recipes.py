@@ -140,7 +140,8 @@ def run_recipe(root: Path, runs: Path, recipe: str, *options: str, **settings) -
     small = MINIATURE | {"01.corpus": root / "corpus"} | settings
     arguments = [part for name, value in small.items() for part in ("--set", f"{name}={value}")]
     keys = {model.key_env: "x" for model in load_models(root).values() if model.key_env}
-    environment = os.environ | keys | {"KYARA_ROOT": str(root), "KYARA_RUNS": str(runs), "PYTHONPATH": str(ROOT)}
+    places = {"KYARA_ROOT": str(root), "KYARA_RUNS": str(runs), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | keys | places | {"OMP_NUM_THREADS": "1"}  # so small, threads only wait for each other
     command = [sys.executable, "-m", "kyara_utils", "run", recipe, *options, *arguments]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
