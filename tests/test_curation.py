@@ -268,18 +268,28 @@ def test_exact_duplicates_across_script_width_and_punctuation() -> None:
     assert kept == [first] and witnesses(rejects) == {copy["id"]: (first["id"], 1.0)}
 
 
+@pytest.mark.parametrize("source", ["math", "rag"])
 @pytest.mark.parametrize(
     ("left", "right"),
     [("1.5加2是多少？", "15加2是多少？"), ("計算 3-2", "計算 3+2"), ("有三顆糖和五顆糖", "有三顆糖和六顆糖")],
 )
-def test_numbers_guard(left: str, right: str) -> None:
-    """Exercises from one template with other numbers are different exercises, however similar the text."""
+def test_numbers_guard(left: str, right: str, source: str) -> None:
+    """Exercises from one template with other numbers are different exercises, whatever their source is called."""
     long = "小明去市場買菜，回家的路上遇到了鄰居，兩個人一起算了算帳，請問結果如何？"
-    rows = [row(long + left, "先列式再計算。", "math"), row(long + right, "先列式再計算。", "math")]
+    rows = [row(long + left, "先列式再計算。", source), row(long + right, "先列式再計算。", source)]
     vectors = np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (2, 1))
     assert len(duplicates.exact_duplicates(rows)[0]) == 2
     assert len(duplicates.near_duplicates(rows)[0]) == 2
     assert len(semantic_duplicates.semantic_duplicates(rows, vectors)[0]) == 2
+
+
+def test_numbers_of_the_answer_tell_one_template_from_another() -> None:
+    """Two mountains of one template are two facts; two answers to one question are not."""
+    body = "是台灣的高山，位於中央山脈，山容壯麗，登山客每年秋天前往，步道整修完善，主峰高"
+    two = [row("玉山有多高？", f"這座山{body}3,952公尺。"), row("雪山有多高？", f"這座山{body}3,886公尺。")]
+    one = [row("玉山有多高？", f"這座山{body}3,952公尺。"), row("玉山有多高？", f"這座山{body}3,950公尺。")]
+    listed = [row("玉山有多高？", f"1. 這座山{body}3,952公尺。"), row("玉山多高？", f"- 這座山{body}3,952公尺。")]
+    assert [len(duplicates.near_duplicates(rows)[0]) for rows in (two, one, listed)] == [2, 1, 1]
 
 
 def test_numbers_guard_reads_chinese_numerals() -> None:
