@@ -14,9 +14,10 @@ from kyara_utils.curation.open_sets import OPEN_SETS
 from kyara_utils.llm import plan
 from kyara_utils.llm.endpoints import load_models
 from kyara_utils.models.bases import as_folder
+from kyara_utils.models.gguf_trimming import trimmed_gemma
 from kyara_utils.models.loading import load_model, load_tokenizer, save_model
 from kyara_utils.models.packages import gemma_gguf
-from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.models.vocabulary_choice import kept_ids
 from kyara_utils.runs import manifest, params, steps
 from kyara_utils.runs.given import parameters_of
 from kyara_utils.runs.pipeline import Job

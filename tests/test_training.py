@@ -13,7 +13,8 @@ from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE, encode, render
 from kyara_utils.models.gguf_export import export_gguf, exportable
 from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_import import PARTS, gguf_to_transformers
-from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.models.gguf_trimming import trimmed_gemma
+from kyara_utils.models.vocabulary_choice import kept_ids
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import dpo, fit, sft, stage, trainer_run
 from kyara_utils.training.data import prepare_conversations, split_held_out

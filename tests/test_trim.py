@@ -35,7 +35,7 @@ def whole(request):
 
 def test_a_cut_folder_reads_and_scores_as_the_whole_one(whole, tmp_path):
     """A row one place off, a merge lost or a stop token not renumbered gives fluent nonsense or no end."""
-    mapping = vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
+    mapping = vocabulary_trimming.trim_vocabulary(whole, tmp_path / "small", TEXTS, SIZE)
     ids = mapping["ids"]
     assert len(ids) == SIZE < mapping["full_size"] and mapping["texts"] == 2
     assert vocabulary_trimming.read_mapping(tmp_path / "small") == mapping
@@ -52,8 +52,8 @@ def test_restoring_gives_the_same_bytes_and_keeps_what_was_trained(whole, tmp_pa
     """A mapping that cannot be undone ties a trained model to one corpus for ever."""
     from safetensors.torch import load_file, save_file
 
-    vocabulary_trimming.cut(whole, tmp_path / "small", TEXTS, SIZE)
-    back = vocabulary_trimming.restore(tmp_path / "small", whole, tmp_path / "back")
+    vocabulary_trimming.trim_vocabulary(whole, tmp_path / "small", TEXTS, SIZE)
+    back = vocabulary_trimming.restore_vocabulary(tmp_path / "small", whole, tmp_path / "back")
     assert (back / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
     before, after = (load_file(folder / "model.safetensors") for folder in (whole, back))
     assert before.keys() == after.keys() and all(before[name].equal(after[name]) for name in before)
@@ -62,7 +62,7 @@ def test_restoring_gives_the_same_bytes_and_keeps_what_was_trained(whole, tmp_pa
     trained["model.embed_tokens.weight"] += 1
     save_file(trained, path, metadata={"format": "pt"})
     ids = vocabulary_trimming.read_mapping(tmp_path / "small")["ids"]
-    moved = load_file(vocabulary_trimming.restore(tmp_path / "small", whole, back) / "model.safetensors")
+    moved = load_file(vocabulary_trimming.restore_vocabulary(tmp_path / "small", whole, back) / "model.safetensors")
     difference = (moved["model.embed_tokens.weight"] - before["model.embed_tokens.weight"]).mean(dim=1)
     assert {n for n, d in enumerate(difference.tolist()) if abs(d - 1) < 1e-5} == set(ids)
     assert {n for n, d in enumerate(difference.tolist()) if d == 0} == set(range(len(difference))) - set(ids)
@@ -76,20 +76,21 @@ def test_shards_stay_shards_and_an_untied_head_is_cut_too(gemma2, tmp_path):
     model.save_pretrained(tmp_path / "untied", max_shard_size="100KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(gemma2 / name, tmp_path / "untied" / name)
-    mapping = vocabulary_trimming.cut(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
+    mapping = vocabulary_trimming.trim_vocabulary(tmp_path / "untied", tmp_path / "small", TEXTS, SIZE)
     assert len(list((tmp_path / "small").glob("*.safetensors"))) > 1
     (_, long), (_, short) = (logits(bases.check_folder(tmp_path / name), TEXTS[0]) for name in ("untied", "small"))
     assert (long[:, mapping["ids"]] - short).abs().max() < 1e-5
-    back = vocabulary_trimming.restore(tmp_path / "small", tmp_path / "untied", tmp_path / "back")
+    back = vocabulary_trimming.restore_vocabulary(tmp_path / "small", tmp_path / "untied", tmp_path / "back")
     assert logits(back, TEXTS[0])[1].equal(long)
 
 
 def test_trained_folders_carry_their_mapping(base, rows, tmp_path):
     """Without it nobody knows, after three stages, which tokens a model has."""
-    vocabulary_trimming.cut(base, tmp_path / "small", [json.dumps(rows)], SIZE)
+    vocabulary_trimming.trim_vocabulary(base, tmp_path / "small", [json.dumps(rows)], SIZE)
     call = shared.SFT | {"method": "lora", "epochs": 1}
     shared.train_sft(tmp_path / "small", rows, [], tmp_path / "sft", **call, seed=1, progress=False)
-    assert (vocabulary_trimming.restore(tmp_path / "sft", base, tmp_path / "back") / "model.safetensors").is_file()
+    back = vocabulary_trimming.restore_vocabulary(tmp_path / "sft", base, tmp_path / "back")
+    assert (back / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_what_cannot_be_cut_leaves_nothing(gemma2, tmp_path, size, change, messa
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(KyaraError, match=message):
-        vocabulary_trimming.cut(folder, tmp_path / "small", TEXTS, size)
+        vocabulary_trimming.trim_vocabulary(folder, tmp_path / "small", TEXTS, size)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
@@ -116,18 +117,18 @@ def test_a_text_read_otherwise_is_an_error(base, tmp_path, monkeypatch):
     lost = loading.load_tokenizer(base).get_vocab()["user"]
     monkeypatch.setattr(vocabulary_trimming, "choose_ids", lambda *given: [i for i in choose(*given) if i != lost])
     with pytest.raises(KyaraError, match="reads a text otherwise from its token 1 on: 'user says abc'"):
-        vocabulary_trimming.cut(base, tmp_path / "small", TEXTS, SIZE)
+        vocabulary_trimming.trim_vocabulary(base, tmp_path / "small", TEXTS, SIZE)
     assert not (tmp_path / "small").exists()
 
 
 def test_restore_refuses_a_stranger(base, gemma2, tmp_path):
     """Rows put into another model's table would load."""
-    vocabulary_trimming.cut(base, tmp_path / "small", TEXTS, SIZE)
+    vocabulary_trimming.trim_vocabulary(base, tmp_path / "small", TEXTS, SIZE)
     with pytest.raises(KyaraError, match="do not belong together"):
-        vocabulary_trimming.restore(tmp_path / "small", gemma2, tmp_path / "back")
+        vocabulary_trimming.restore_vocabulary(tmp_path / "small", gemma2, tmp_path / "back")
     (tmp_path / "small" / "vocabulary.json").unlink()
     with pytest.raises(KyaraError, match="has no vocabulary.json; give --mapping"):
-        vocabulary_trimming.restore(tmp_path / "small", base, tmp_path / "back")
+        vocabulary_trimming.restore_vocabulary(tmp_path / "small", base, tmp_path / "back")
 
 
 def test_the_command_reads_corpora_and_rows(base, rows, tmp_path, capsys):
@@ -150,8 +151,8 @@ def test_the_packaged_model_is_converted_once_and_cut_alike_as_file_and_folder(t
     texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*/*.md"))[:20]]
     gguf = bases.find_base(bases.PACKAGE)
     whole = bases.as_folder(gguf)
-    vocabulary_trimming.cut(gguf, tmp_path / "small.gguf", texts, 16384)
-    mapping = vocabulary_trimming.cut(whole, tmp_path / "small", texts, 16384)
+    vocabulary_trimming.trim_vocabulary(gguf, tmp_path / "small.gguf", texts, 16384)
+    mapping = vocabulary_trimming.trim_vocabulary(whole, tmp_path / "small", texts, 16384)
     assert json.loads((tmp_path / "small.vocabulary.json").read_text())["ids"] == mapping["ids"]
     folder, made = bases.base_model_dir(bases.PACKAGE, tmp_path / "base", mapping["ids"])
     assert made and (folder / "model.safetensors").read_bytes() == (tmp_path / "small/model.safetensors").read_bytes()
@@ -162,6 +163,6 @@ def test_the_packaged_model_is_converted_once_and_cut_alike_as_file_and_folder(t
     bases.check_golden(whole)
     bases.check_golden(folder, mapping["ids"])
     with pytest.raises(KyaraError, match=r"reads '<start_of_turn>user"):
-        bases.check_golden(folder)  # a cut vocabulary taken for the whole one
+        bases.check_golden(folder)  # a trimmed vocabulary taken for the whole one
     (whole / "model.safetensors").write_bytes(b"damaged")
     assert len((bases.as_folder(gguf) / "model.safetensors").read_bytes()) > 1e9

@@ -9,7 +9,8 @@ import pytest
 from kyara_utils.models import packages
 from kyara_utils.models.gguf_file import Field, Tensor, read_gguf, write_gguf
 from kyara_utils.models.gguf_tokenizer import build_tokenizer, pieces_of, tokenizer_of
-from kyara_utils.models.vocabulary import Script, kept_ids, trim_gguf, trimmed_gemma
+from kyara_utils.models.gguf_trimming import trim_gguf, trimmed_gemma
+from kyara_utils.models.vocabulary_choice import Script, kept_ids
 from kyara_utils.runs import files
 from kyara_utils.runs.errors import KyaraError
 

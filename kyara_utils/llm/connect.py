@@ -7,9 +7,9 @@ from pathlib import Path
 from kyara_utils.llm.client import Client
 from kyara_utils.llm.endpoints import Model, find_model
 from kyara_utils.llm.ledger import Ledger
+from kyara_utils.models.gguf_trimming import VERSION, trimmed_gemma
 from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.packages import GEMMA, model_row, packaged_gguf
-from kyara_utils.models.vocabulary import VERSION, trimmed_gemma
 from kyara_utils.runs.manifest import sha256
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_import import gguf_to_transformers
+from kyara_utils.models.gguf_trimming import trimmed_gemma
 from kyara_utils.models.packages import gemma_gguf
-from kyara_utils.models.vocabulary import trimmed_gemma
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import read_json, replace_text, sha256_of
@@ -20,7 +20,7 @@ PACKAGE = "gemma-3-270m"
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w./-]{1,96})?")
 CHOICES = f"give {PACKAGE}, a .gguf, a folder or owner/model"
 FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
-MAPPING = "vocabulary.json"  # in a model folder: the whole vocabulary's ids of a cut one's, as step 01 writes them
+MAPPING = "vocabulary.json"  # in a model folder: the whole vocabulary's ids of a trimmed one's, as step 01 writes them
 VERSION = 1  # part of the cache key: raise it when the conversion would give another folder
 # Gemma 3's own ids of a turn, by llama.cpp; other readers of the GGUF split `user` or forget <bos> without an error.
 GOLDEN = {

@@ -7,7 +7,7 @@ from typing import Any
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_tokenizer import pieces_of, tokenizer_of
 from kyara_utils.models.packages import gemma_gguf
-from kyara_utils.models.vocabulary import Used, choose_ids
+from kyara_utils.models.vocabulary_choice import Used, choose_ids
 from kyara_utils.runs.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Cut a model's vocabulary to what given texts need; give a trained one its whole vocabulary back.
+"""Vocabulary trimming, the command: a model with the tokens that given texts need, and the way back.
 
     python -m kyara_utils.models.trim cut google/gemma-2-2b-it SMALL --texts corpus/ conversations.parquet
     python -m kyara_utils.models.trim restore TRAINED WHOLE --source google/gemma-2-2b-it
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.models.bases import MAPPING, as_folder, find_base
-from kyara_utils.models.vocabulary import SCRIPTS
-from kyara_utils.models.vocabulary_trimming import cut, restore
+from kyara_utils.models.vocabulary_choice import SCRIPTS
+from kyara_utils.models.vocabulary_trimming import restore_vocabulary, trim_vocabulary
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import read_any
 
@@ -56,9 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     source = find_base(given.source)
     if given.command == "restore":
         mapping = json.loads(given.mapping.read_text(encoding="utf-8")) if given.mapping else None
-        print(restore(given.trained, as_folder(source), given.out, mapping))
+        print(restore_vocabulary(given.trained, as_folder(source), given.out, mapping))
         return
-    mapping = cut(source, given.out, read_texts(given.texts), given.size, given.script)
+    mapping = trim_vocabulary(source, given.out, read_texts(given.texts), given.size, given.script)
     sizes = f"{_bytes(source):.2f} → {_bytes(given.out):.2f} GB"
     print(f"{mapping['full_size']:,} → {len(mapping['ids']):,} tokens, {sizes}")
     print(f"{mapping['texts']:,} texts, {mapping['tokens']:,} tokens: tokenised alike")
@@ -78,8 +78,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     cutter.add_argument("--texts", type=Path, nargs="+", required=True, help="folders, .md .txt .jsonl .parquet")
     cutter.add_argument("--size", type=int, default=20480, help="tokens to keep (default: 20480)")
     cutter.add_argument("--script", choices=SCRIPTS, default=SCRIPTS[0], help="zh-Hant: no Simplified-only characters")
-    back = commands.add_parser("restore", help="give a cut, perhaps trained model its whole vocabulary back")
-    back.add_argument("trained", type=Path, help="folder of the cut model")
+    back = commands.add_parser("restore", help="give a trimmed, perhaps trained model its whole vocabulary back")
+    back.add_argument("trained", type=Path, help="folder of the trimmed model")
     back.add_argument("out", type=Path)
     back.add_argument("--source", required=True, help="the whole model, named as for cut")
     back.add_argument("--mapping", type=Path, help=f"default: {MAPPING} in the trained folder")

@@ -1,8 +1,8 @@
-"""A model's vocabulary cut to what given texts need, and put back: Gemma 2 and 3, folders and GGUF files.
+"""Vocabulary trimming of whole models to what given texts need, and the way back: Gemma 2 and 3, folders and GGUF.
 
-The cut model tokenises the texts as the whole one does, which is checked before it is written, and the logits of kept
-tokens do not change. `vocabulary.json` beside it maps its ids to the whole model's, so that a trained cut model can be
-carried back into the whole table. `trim` is the command.
+The trimmed model tokenises the texts as the whole one does, which is checked before it is written, and the logits of
+kept tokens do not change. `vocabulary.json` beside it maps its ids to the whole model's, so that after training it can
+be carried back into the whole table. `trim` is the command.
 """
 
 import json
@@ -15,8 +15,9 @@ from kyara_utils.models.bases import MAPPING
 from kyara_utils.models.gguf_export import exportable, vocabulary
 from kyara_utils.models.gguf_file import read_gguf
 from kyara_utils.models.gguf_tokenizer import Pieces, tokenizer_of
+from kyara_utils.models.gguf_trimming import trim_gguf
 from kyara_utils.models.loading import weights_sha256
-from kyara_utils.models.vocabulary import Used, choose_ids, kept_ids, trim_gguf
+from kyara_utils.models.vocabulary_choice import Used, choose_ids, kept_ids
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replace_text, replacing, sha256_of
 
@@ -25,7 +26,9 @@ COPIED = ("special_tokens_map.json", "chat_template.jinja")
 SPECIAL = {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>"}
 
 
-def cut(source: Path, out: Path, texts: Iterable[str], size: int = 20480, script: str = "zh-Hant") -> dict[str, Any]:
+def trim_vocabulary(
+    source: Path, out: Path, texts: Iterable[str], size: int = 20480, script: str = "zh-Hant"
+) -> dict[str, Any]:
     """Write `source` (a folder of Gemma 2 or 3, or its GGUF) to `out` with `size` tokens; return the mapping.
 
     Mapping, also in `vocabulary.json` (beside a GGUF under its name): source, source_sha256, full_size, ids (of the
@@ -45,7 +48,7 @@ def cut(source: Path, out: Path, texts: Iterable[str], size: int = 20480, script
     ids = choose_ids(pieces, Used(tokenizer, texts), size, script)
     mapping = _mapping(source.name, weights_sha256(source), len(pieces.texts), ids)
     with replacing(out) as temporary:
-        _write_cut(source, temporary, ids)
+        _write_trimmed(source, temporary, ids)
         mapping |= _compared(tokenizer, _tokenizer(temporary), ids, texts)
         (temporary / MAPPING).write_text(json.dumps(mapping), encoding="utf-8")
     return mapping
@@ -71,7 +74,7 @@ def pieces_of_folder(folder: Path) -> Pieces:
 
 def _config(folder: Path) -> dict[str, Any]:
     if not exportable(folder):
-        raise KyaraError(f"{folder} is no text model of Gemma 2 or 3; only those can be cut")
+        raise KyaraError(f"{folder} is no text model of Gemma 2 or 3; only those can be trimmed")
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
@@ -82,21 +85,21 @@ def _compared(whole, small, ids: list[int], texts: list[str]) -> dict[str, int]:
         wanted, found = whole.encode(text).ids, [ids[number] for number in small.encode(text).ids]
         if wanted != found:
             at = next((n for n, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b), 0)
-            raise KyaraError(f"the cut vocabulary reads a text otherwise from its token {at} on: {text[:40]!r}…")
+            raise KyaraError(f"the trimmed vocabulary reads a text otherwise from its token {at} on: {text[:40]!r}…")
         tokens += len(wanted)
     return {"texts": len(texts), "tokens": tokens}
 
 
-def _write_cut(source: Path, folder: Path, ids: list[int]) -> None:
+def _write_trimmed(source: Path, folder: Path, ids: list[int]) -> None:
     place = {old: new for new, old in enumerate(ids)}
     folder.mkdir(parents=True)
     content = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    (folder / "tokenizer.json").write_text(json.dumps(_cut_tokenizer(content, place), ensure_ascii=False), "utf-8")
+    (folder / "tokenizer.json").write_text(json.dumps(_trimmed_tokenizer(content, place), ensure_ascii=False), "utf-8")
     _copy_settings(source, folder, place, len(ids))
     _copy_weights(source, folder, lambda _, weight: weight[ids])
 
 
-def _cut_tokenizer(content: dict[str, Any], place: dict[int, int]) -> dict[str, Any]:
+def _trimmed_tokenizer(content: dict[str, Any], place: dict[int, int]) -> dict[str, Any]:
     """`tokenizer.json` with the kept tokens, the merges among them, and their new ids."""
     model = content["model"]
     kept = {text: place[number] for text, number in model["vocab"].items() if number in place}
@@ -165,17 +168,17 @@ def _copy_weights(source: Path, folder: Path, change: Callable) -> None:
         (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def restore(trained: Path, source: Path, out: Path, mapping: dict[str, Any] | None = None) -> Path:
-    """Write a cut (and perhaps trained) folder with the whole vocabulary of `source` again; return `out`.
+def restore_vocabulary(trained: Path, source: Path, out: Path, mapping: dict[str, Any] | None = None) -> Path:
+    """Write a trimmed (and perhaps trained) folder with the whole vocabulary of `source` again; return `out`.
 
-    Kept rows and all other weights are those of `trained`, the rows that were cut away those of `source`, in the
-    numbers of `trained`. `mapping`: what `cut` returned, by default `vocabulary.json` in `trained`.
+    Kept rows and all other weights are those of `trained`, the rows that were trimmed away those of `source`, in the
+    numbers of `trained`. `mapping`: what `trim_vocabulary` returned, by default `vocabulary.json` in `trained`.
     """
     trained, source, out = Path(trained), Path(source), Path(out)
     content = mapping or read_mapping(trained)
     ids, rows = content["ids"], _config(source)["vocab_size"]
     if len(ids) != _config(trained)["vocab_size"] or rows != content["full_size"]:
-        raise KyaraError(f"{trained}, its mapping and {source} do not belong together; name the model it was cut from")
+        raise KyaraError(f"{trained}, its mapping and {source} do not belong together; name the model that was trimmed")
     with replacing(out) as temporary:
         temporary.mkdir(parents=True)
         _copy_settings(trained, temporary, dict(enumerate(ids)), rows)
@@ -193,11 +196,11 @@ def _filled(name: str, kept, source: Path, ids: list[int]):
                 whole = weights.get_tensor(name).to(kept.dtype)
                 whole[ids] = kept
                 return whole
-    raise KyaraError(f"{source} has no {name}; name the model that was cut")
+    raise KyaraError(f"{source} has no {name}; name the model that was trimmed")
 
 
 def read_mapping(folder: Path) -> dict[str, Any]:
-    """Return the mapping that `cut` left in a folder."""
+    """Return the mapping that `trim_vocabulary` left in a folder."""
     path = Path(folder) / MAPPING
     if not path.is_file():
         raise KyaraError(f"{folder} has no {MAPPING}; give --mapping, such as step 01's {MAPPING}")

@@ -148,7 +148,7 @@ def save_trained(trainer, tokenizer, model_dir: Path, out_dir: Path, method: str
             weights.pop(name, None)
         loading.save_model(model, tokenizer, out_dir, state_dict=weights)
         if (mapping := Path(model_dir) / MAPPING).is_file():
-            shutil.copyfile(mapping, out_dir / MAPPING)  # a cut vocabulary stays restorable
+            shutil.copyfile(mapping, out_dir / MAPPING)  # a trimmed vocabulary stays restorable
     trainer.accelerator.wait_for_everyone()
 
 

@@ -24,7 +24,7 @@ from kyara_utils.training.settings import Settings
 
 Row = dict[str, Any]
 RECORD = "training.json"
-VERSION = 4  # part of the key: raise it when training would give other weights
+VERSION = 5  # part of the key: raise it when training would give other weights, or the record other fields
 
 
 def run_stage(

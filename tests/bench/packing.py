@@ -22,9 +22,10 @@ from record import Result, publish  # noqa: E402
 from kyara_utils.models import loading
 from kyara_utils.models.bases import base_model_dir  # noqa: E402
 from kyara_utils.models.gguf_import import gguf_to_transformers  # noqa: E402
+from kyara_utils.models.gguf_trimming import trimmed_gemma  # noqa: E402
 from kyara_utils.models.packages import gemma_gguf  # noqa: E402
 from kyara_utils.models.precision import choose_precision  # noqa: E402
-from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma  # noqa: E402
+from kyara_utils.models.vocabulary_choice import kept_ids  # noqa: E402
 from kyara_utils.training import fit, stage, trainer_run  # noqa: E402
 from kyara_utils.training.data import prepare_conversations, training_row  # noqa: E402
 from kyara_utils.training.settings import SftSettings  # noqa: E402

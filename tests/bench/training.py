@@ -26,9 +26,10 @@ from record import Result, publish
 from kyara_utils.models import loading
 from kyara_utils.models.bases import base_model_dir
 from kyara_utils.models.gguf_import import gguf_to_transformers
+from kyara_utils.models.gguf_trimming import trimmed_gemma
 from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.models.precision import choose_precision
-from kyara_utils.models.vocabulary import kept_ids, trimmed_gemma
+from kyara_utils.models.vocabulary_choice import kept_ids
 from kyara_utils.training import dpo, estimate, memory, sft, stage
 from kyara_utils.training.data import prepare_conversations
 from kyara_utils.training.settings import DpoSettings, SftSettings
