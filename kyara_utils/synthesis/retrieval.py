@@ -149,7 +149,9 @@ def digest_documents(client: Client, drafts: list[Row], seed: int = 0, language:
         draft["digests"] = []
     for (draft, hit), response in zip(pairs, responses, strict=True):
         if not problem_of(response) and not _bad_digest(response.text, examples, passage(hit), language):
-            draft["digests"].append({"id": hit["id"], "text": excerpt({"text": response.text}, DIGEST_LIMIT)["text"]})
+            draft["digests"].append(
+                {"id": hit["id"], "text": excerpt({"text": response.text}, DIGEST_LIMIT)["text"][:DIGEST_LIMIT]}
+            )
     return drafts
 
 
