@@ -19,7 +19,7 @@ from kyara_utils.synthesis.drafts import new_draft
 from kyara_utils.synthesis.foreign_numbers import foreign_number
 from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import structured
-from kyara_utils.synthesis.styles import COMPLETION
+from kyara_utils.synthesis.styles import COMPLETION, STYLES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ENOUGH = 0.95
@@ -234,3 +234,35 @@ def test_a_dry_run_knows_that_a_strong_teacher_writes_more():
         for planned in planned_calls(table, {"model": name}, lambda step, output: None)
     }
     assert sizes == {"gemma-3-270m": (5, 1), "qwen-0.5b": (6, 2), "gpt-4o": (9, 8)}
+
+
+def test_a_small_chat_model_gets_worked_examples_and_two_lines_to_write():
+    """Told zero-shot, half a billion parameters write fragments; with examples they write questions."""
+    chunk = {"id": "id_00000001", "doc_id": "d", "title": "玉山", "text": DOCUMENT, "topic": "t"}
+    client = Scripted(
+        lambda request: text("1. 玉山主峰的海拔是多少公尺？\n2. 通車典禮？"), dialect="chat", style="brief"
+    )
+    kept, rejects = questions.write_questions(client, [chunk], attempts=1)
+    assert [draft["question"] for draft in kept] == ["玉山主峰的海拔是多少公尺？"]
+    assert [row["rule"] for row in rejects] == ["not_a_question"]
+    assert [message["role"] for message in client.asked[0].messages].count("assistant") >= 3
+
+
+def test_a_small_chat_model_cites_by_titles():
+    """It copies a title more surely than eight hex digits; no log-probability of a half-written turn is asked."""
+    chunk = CONTEXT[0] | {"doc_id": "d"}
+    draft = new_draft(chunk, "rag_cited") | {"question": "台灣最高的山是哪一座？", "hits": [], "queries": []}
+    draft |= {"answerable": True, "context": CONTEXT}
+    client = Scripted(lambda request: text("台灣最高的山是玉山。【玉山】"), dialect="chat", style="brief")
+    (kept,), _ = cited.answer_cited(client, [draft])
+    assert kept["answer"] == "台灣最高的山是玉山【id_0000000a】。" and len(client.asked) == 1
+
+
+def test_every_style_has_every_task():
+    """A task that one style lacks would fail hours into a run with that teacher."""
+    assert len({frozenset(style.tasks) for style in STYLES.values()}) == 1 and set(STYLES) == {
+        "completion",
+        "brief",
+        "full",
+    }
+    assert all(task.max_tokens == 1 or task.temperatures for style in STYLES.values() for task in style.tasks.values())
