@@ -25,7 +25,7 @@ QUOTED = 0.3  # share of an answer that one long quotation may fill
 _LEAK = re.compile(
     r"給定(?:的)?提示|改寫(?:後|的)*提示|#?(?:given|rewritten|created) prompt"
     r"|<\w{0,20}of_turn>|<\|[a-z_]{1,20}\|>|\[/?INST\]|</?(?:reference|document|query)>"
-    r"|\{\{-? ?(?:documents?|digests?|question|rounds|context|direction|persona) ?-?\}\}|\{%-? "
+    r"|\{\{-? ?(?:documents?|digests?|question|rounds|context|direction|persona) ?-?\}\}"
     r"|(?m:^\s*# (?:原始文件|補充資料|使用者問題|參考文件|任務說明|用戶問題|Original document|Supplement"
     r"|User's question)\s*$)"
     r"|(?m:^\s*\*? ?文件(?:ID|標題|內文) ?[:：])",
@@ -33,7 +33,8 @@ _LEAK = re.compile(
 )
 # A base model runs on with the labels of its worked examples: 問題: and no space, never the full-width colon of prose.
 _RUN_ON = re.compile(
-    r"(?:^|[。！？!?.] *)(?:文件|資料|問題|回答|改寫|方向|追問|要求|搜尋|判斷) ?\d?:(?![/*\d])|(?m:^(?:Question"
+    r"(?:^|[。！？!?.] *)(?:文件|資料|問題|回答|改寫|方向|追問|要求|搜尋|判斷) ?\d?:(?![/*\d\s])"
+    r"|(?ms:^\s*問題 ?[:：].{1,300}^\s*回答 ?[:：])|(?m:^(?:Question"
     r"|Answer|Next question|Rewrite|Verdict): )",
     re.M,
 )
@@ -98,7 +99,8 @@ def leaked_prompt(text: str, examples: Iterable[str] = (), sources: Sequence[str
     So does an answer that begins like a source in the prompt, with its title and a colon.
     What the sources say themselves is no leak of an example that happens to say the same.
     """
-    found = _LEAK.search(text) or _RUN_ON.search(text)
+    prose = _FENCE.sub(" ", text)  # code may show a template or a chat format
+    found = _LEAK.search(prose) or _RUN_ON.search(prose)
     if found:
         return found.group().strip()
     heads = [head + mark for head, mark, _ in (source.partition(":") for source in sources) if mark and len(head) < 40]
