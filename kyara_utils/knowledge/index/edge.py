@@ -83,18 +83,12 @@ def in_use(error: Exception) -> bool:
     return "WouldBlock" in str(error)
 
 
-def write(shard, batches: Iterable[list[Record]], segment: int = 0) -> None:
-    """Upsert by id, and build a graph after every `segment` batches (0: none).
-
-    One thread: the engine holds Python's lock while it writes.
-    """
+def write(shard, batches: Iterable[list[Record]]) -> None:
+    """Upsert by id. One thread: the engine holds Python's lock while it writes."""
     from qdrant_edge import UpdateOperation
 
-    for number, batch in enumerate(batches, 1):
+    for batch in batches:
         shard.update(UpdateOperation.upsert_points([_point(record) for record in batch]))
-        if segment and number % segment == 0:
-            shard.flush()
-            shard.optimize()
 
 
 def _point(record: Record):

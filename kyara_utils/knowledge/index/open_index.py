@@ -7,6 +7,7 @@ write-ahead log. So a killed process leaves the old index or the new one, and a 
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,18 @@ class EdgeIndex(Index):
 
 
 def _fill(folder: Path, batches: Iterator[list[Record]], facts: dict[str, Any], points: int) -> None:
+    """Write a segment, build its graph, go on; a large index is opened anew each time, to let go of what it built."""
+    segment = points // BATCH // (edge.segments(points) if facts["graph"] else 1) + 1
     shard = edge.create(folder, facts["dim"], facts["graph"], points)
     try:
         edge.index_fields(shard, points)
-        edge.write(shard, batches, points // BATCH // edge.segments(points) + 1 if facts["graph"] else 0)
+        while (first := next(batches, None)) is not None:
+            edge.write(shard, chain([first], islice(batches, segment - 1)))
+            shard.flush()
+            shard.optimize()
+            if points > edge.IN_MEMORY:
+                shard.close()
+                shard = edge.load(folder)
         shard.optimize()
         shard.flush()
     finally:
