@@ -43,8 +43,8 @@ class Package:
             return self.zip.read(name)
         except KeyError:
             return None
-        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
-            raise SkipDocument("damaged", f"{name}: {error}") from error
+        except SkipDocument:
+            raise
         except Exception as error:  # zlib.error and its like, which have no common base
             raise SkipDocument("damaged", f"{name}: {error}") from error
 

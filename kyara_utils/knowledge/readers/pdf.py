@@ -67,16 +67,23 @@ def _lines(page: Any) -> list[str]:
 
 def without_running_lines(pages: list[list[str]]) -> tuple[list[list[str]], set[str]]:
     """Return the pages' lines without those at an edge that, numbers aside, most pages share, and what was taken."""
-    shapes = Counter(shape for page in pages for shape in {_shape(line) for line in page[:EDGE] + page[-EDGE:]})
+    edges = [_edge(page) for page in pages]
+    of_pages = ({_shape(page[at]) for at in edge} for page, edge in zip(pages, edges, strict=True))
+    shapes = Counter(shape for page in of_pages for shape in page)
     least = max(FEWEST, SHARE * len(pages))
     running = {shape for shape, count in shapes.items() if count >= least}
     kept, gone = [], set()
-    for page in pages:
-        last = len(page) - EDGE
-        off = {at for at, line in enumerate(page) if (at < EDGE or at >= last) and _shape(line) in running}
+    for page, edge in zip(pages, edges, strict=True):
+        off = {at for at in edge if _shape(page[at]) in running}
         gone |= {page[at] for at in off}
         kept.append([line for at, line in enumerate(page) if at not in off])
-    return kept, gone
+    return (kept, gone) if any(kept) else (pages, set())
+
+
+def _edge(page: list[str]) -> set[int]:
+    """Positions of the lines at the top and the foot of a page, fewer on a page of few lines."""
+    wide = min(EDGE, len(page) // 4)
+    return {*range(wide), *range(len(page) - wide, len(page))}
 
 
 def _shape(line: str) -> str:
