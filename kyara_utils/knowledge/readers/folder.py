@@ -49,8 +49,11 @@ READERS: dict[str, Reader] = {
     ".odt": read_odt,
     ".epub": read_epub,
 }
-FILE_TYPES = (*READERS, *PAGE_TYPES)
-WANTED = f"{', '.join(FILE_TYPES)} files, also as .gz or .bz2"
+
+
+def wanted() -> str:
+    """The types that are read, in words."""
+    return f"{', '.join((*READERS, *PAGE_TYPES))} files, also as .gz or .bz2"
 
 
 def read_corpus(source: str | Path, text_field: str = "text", convert: str = "") -> Items:
@@ -66,9 +69,11 @@ def read_corpus(source: str | Path, text_field: str = "text", convert: str = "")
         return
     root = bundled_corpus() if source == "bundled" else Path(source)
     if not root.exists():
-        raise KyaraError(f"the corpus {root} does not exist; give a folder of {WANTED}")
+        raise KyaraError(f"the corpus {root} does not exist; give a folder of {wanted()}")
     items = _read_folder(root, ReaderOptions(text_field, convert))
-    yield from _some(items, f"no readable text in {root}; it needs {WANTED}, with at least {MIN_CHARACTERS} characters")
+    yield from _some(
+        items, f"no readable text in {root}; it needs {wanted()}, with at least {MIN_CHARACTERS} characters"
+    )
 
 
 def bundled_corpus() -> Path:
@@ -88,7 +93,7 @@ def _some(items: Items, otherwise: str) -> Items:
 
 
 def _read_folder(root: Path, options: ReaderOptions) -> Items:
-    found = files_of(root, FILE_TYPES)
+    found = files_of(root, (*READERS, *PAGE_TYPES))
     pages = Pages.of(found)
     readers = READERS | dict.fromkeys(PAGE_TYPES, pages.read)
     for item in found:
@@ -102,7 +107,7 @@ def _read_file(item: Found, readers: dict[str, Reader], options: ReaderOptions) 
     empty = True
     try:
         if item.skip or kind not in readers:
-            raise item.skip or SkipDocument("file_type", f"not one of {WANTED}")
+            raise item.skip or SkipDocument("file_type", f"not one of {wanted()}")
         for row in readers[kind](item.path, stem, item.name, options):
             empty = False
             yield row

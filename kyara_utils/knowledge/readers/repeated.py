@@ -45,6 +45,8 @@ class Repeated:
         start, end = 0, len(lines)
         while start < end and self._shared(lines[start]):
             start += 1
+        while start < end and start and (not lines[start - 1].strip() or lines[start - 1].startswith("##")):
+            start -= 1  # a heading over text that is the page's own
         while end > start and self._shared(lines[end - 1]):
             end -= 1
         return lines[start:end], [line.strip() for line in lines[:start] + lines[end:] if line.strip()]
