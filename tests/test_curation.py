@@ -393,7 +393,7 @@ def test_semantic_bounds_lose_no_pair(clusters: int) -> None:
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     rows = [row(f"什麼是{chr(0x6000 + i)}？", "回答。", score=float(s)) for i, s in enumerate(rng.random(1500))]
     axes = cells.Axes(vectors, 0.97)
-    store = cells.Cells(axes, vectors, 0.97)
+    store = cells.Cells(axes, vectors, len(vectors))
     assert axes.basis.shape[1] < 96 and (len(store.centroids) > 1) == (clusters > 1), "the bounds must be at work"
     kept, rejects = semantic_duplicates.semantic_duplicates(rows, vectors, 0.97, block=256)
     assert ids(kept) == reference_cover(rows, vectors, 0.97) and len(rejects) > 100

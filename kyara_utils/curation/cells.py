@@ -33,6 +33,8 @@ class Axes:
         _, basis = np.linalg.eigh(centred.T @ centred)
         self.basis = np.ascontiguousarray(basis[:, ::-1])  # largest variance first
         self.limit = threshold - SLACK
+        longest = np.einsum("ij,ij->i", vectors, vectors).max()
+        self.reach = np.sqrt(2.0 * max(0.0, longest - threshold)) + SLACK  # the distance at the threshold
         self.basis = self.basis[:, : self._width(sample[:: max(1, len(sample) // TASTED)])]
 
     def _width(self, sample: np.ndarray) -> int:
@@ -69,11 +71,10 @@ class Axes:
 class Cells:
     """Kept vectors by their nearest centroid; `pairs` yields those that may reach the threshold with a query."""
 
-    def __init__(self, axes: Axes, vectors: np.ndarray, threshold: float) -> None:
-        sample = axes.features(vectors[:: max(1, len(vectors) // SAMPLE)])[:, :-3]
-        longest = np.einsum("ij,ij->i", vectors, vectors).max()
-        self.axes, self.reach = axes, np.sqrt(2.0 * max(0.0, longest - threshold)) + SLACK
-        self._place(_centroids(sample, min(MOST_CELLS, int(len(vectors) ** 0.5))))
+    def __init__(self, axes: Axes, sample: np.ndarray, count: int) -> None:
+        """sample: vectors among which centroids are found; count: how many vectors will be kept at most."""
+        sample, self.axes = axes.features(sample)[:, :-3], axes
+        self._place(_centroids(sample, min(MOST_CELLS, int(count**0.5))))
         if self._near(sample[:TASTED]).mean() > WORTHWHILE:
             self._place(sample[:1])
         self.members = [(Growing(np.int64), Growing(np.float32, axes.basis.shape[1] + 3)) for _ in self.centroids]
@@ -88,7 +89,7 @@ class Cells:
         own = squares.argmin(axis=1)
         gap = squares - squares[np.arange(len(own)), own][:, None]
         gap /= 2.0 * self.apart[own]
-        return gap <= self.reach
+        return gap <= self.axes.reach
 
     def add(self, places: np.ndarray, features: np.ndarray) -> None:
         """Keep vectors under their `places` (int64 [m])."""

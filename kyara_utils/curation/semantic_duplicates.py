@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kyara_utils.curation.cells import Axes, Cells, likely
+from kyara_utils.curation.cells import SAMPLE, Axes, Cells, likely
 from kyara_utils.curation.duplicates import Witness, check_share, split
 from kyara_utils.curation.rows import Row, best_first, number_keys
 from kyara_utils.runs.errors import KyaraError
@@ -40,7 +40,8 @@ def _greedy_cover(rows: list[Row], vectors: np.ndarray, threshold: float, block:
     axes = Axes(vectors, threshold)
     removed: dict[int, Witness] = {}
     for places in _parts(pairs.groups):
-        cells = Cells(axes, vectors[order[places]], threshold) if len(places) > block else None
+        sample = order[places[:: max(1, len(places) // SAMPLE)]]
+        cells = Cells(axes, vectors[sample], len(places)) if len(places) > block else None
         for start in range(0, len(places), block):
             best = _cover_block(places[start : start + block], axes, cells, pairs)
             removed |= {int(order[at]): (int(order[other]), cosine) for at, other, cosine in best.removed()}
