@@ -6,13 +6,14 @@ nothing about the language of the answer; they are taken out before the characte
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from kyara_utils.curation.rows import STEP, Row
 from kyara_utils.runs.tables import reject, turns
 from kyara_utils.text.folding import prose
 from kyara_utils.text.normalise import count_scripts, language
 
+BATCH = 256  # rows whose characters are counted at once
 _NOT_PROSE = re.compile(r"https?://\S+|\\[A-Za-z]+|`[^`\n]*`|\$[^$\n]*\$")
 
 
@@ -22,12 +23,13 @@ def language_of(text: str) -> str:
     Chinese without any one-script character (你好) is `zh-Hant`: it reads the same. A text without words is
     `mixed`. Other languages in Latin letters count as `en`; the sources of the recipe have none.
     """
-    counts = _counts(unicodedata.normalize("NFKC", _NOT_PROSE.sub(" ", prose(text))))
-    return language(counts)[0] if _has_words(counts) else "mixed"
+    return languages_of([text])[0]
 
 
-def _counts(text: str) -> list[int]:
-    return count_scripts([text])[0].tolist()
+def languages_of(texts: Sequence[str]) -> list[str]:
+    """Return `language_of` each text; together they are counted faster."""
+    plain = [unicodedata.normalize("NFKC", _NOT_PROSE.sub(" ", prose(text))) for text in texts]
+    return [language(row)[0] if _has_words(row) else "mixed" for row in count_scripts(plain).tolist()]
 
 
 def _has_words(counts: list[int]) -> bool:
@@ -38,16 +40,24 @@ def _has_words(counts: list[int]) -> bool:
 def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
     """Set `lang` from the assistant turns and keep the rows in a wanted language; rule `language`.
 
-    An answer without words (a bare number) is judged with the whole conversation. Rows are read one by one.
+    An answer without words (a bare number) is judged with the whole conversation. Rows are read a batch at a time.
     """
     kept, rejects = [], []
-    for row in rows:
-        text = "\n".join(turns(row, "assistant"))
-        if not _has_words(_counts(text)):
-            text = "\n".join(m["content"] or "" for m in row["messages"])
-        row = {**row, "lang": language_of(text)}
-        if row["lang"] in keep:
-            kept.append(row)
-        else:
-            rejects.append(reject(STEP, "language", row, f"lang={row['lang']}"))
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        for row, found in zip(batch, languages_of(_judged(batch)), strict=True):
+            row = {**row, "lang": found}
+            if found in keep:
+                kept.append(row)
+            else:
+                rejects.append(reject(STEP, "language", row, f"lang={found}"))
     return kept, rejects
+
+
+def _judged(rows: Sequence[Row]) -> list[str]:
+    """The text by which each row is judged."""
+    texts = ["\n".join(turns(row, "assistant")) for row in rows]
+    for at, counts in enumerate(count_scripts(texts).tolist()):
+        if not _has_words(counts):
+            texts[at] = "\n".join(message["content"] or "" for message in rows[at]["messages"])
+    return texts
