@@ -90,6 +90,20 @@ def test_titles_come_from_front_matter_then_the_first_heading(source):
     assert read_markdown(source, "檔名")[:2] == TITLES[source]
 
 
+MARKS = {
+    "1. 一\n\n   續段\n\n2. 二\n   ```sh\n   ls\n   ```": "1. 一\n  續段\n2. 二\n```\nls\n```",
+    ":::tip\n內容\n:::\n\n> [!NOTE] 標題\n> 內容": "內容\n\n標題\n內容",
+    "[[_TOC_]]\n\n[連結][1]與註[^無]。\n\n[1]: http://a": "連結與註。",
+    "價 `a**b` 與 $a_b*c*$": "價 a**b 與 $a_b*c*$",
+    "- [x] 完成": "- [x] 完成",
+}
+
+
+@pytest.mark.parametrize("source", MARKS)
+def test_marks_of_markdowns_many_kinds(source):
+    assert read_markdown(source)[1] == MARKS[source]
+
+
 def test_a_section_of_prose_stays_whatever_its_heading():
     """A heading 註釋 may stand over pages of text."""
     prose = "## 註釋\n\n" + (HANT + "\n\n") * 8
@@ -153,6 +167,12 @@ def test_tables_keep_their_columns_and_lists_their_items():
     _, text = html_to_text(f"<html><body><p>{HANT}</p>{table}{lists}</body></html>")
     rows = "| 年 | 人口 | 註 |\n| 1900 |  | 甲 |\n| 1900 | 無 |  |"
     assert text == f"{HANT}\n\n{rows}\n\n3. 三\n  - 內\n4. 四\n\n- 詞\n  義"
+
+
+@pytest.mark.parametrize("markup", ["<ul><li>甲<li>乙</ul>", "<table><tr><td>甲<td>乙</table>", "<pre>甲\n  乙</pre>"])
+def test_a_page_of_one_block_keeps_its_shape(markup):
+    shapes = {"u": "- 甲\n- 乙", "t": "| 甲 | 乙 |", "p": "```\n甲\n  乙\n```"}
+    assert html_to_text(f"<html><body>{markup}</body></html>")[1] == shapes[markup[1]]
 
 
 def test_keys_and_hidden_variants_are_told_apart():

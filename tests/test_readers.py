@@ -395,6 +395,7 @@ FACTS = (
     ("能量為<math>E=mc^2</math>，十億是10<sup>9</sup>，水是H<sub>2</sub>O。", "能量為$E=mc^2$，十億是10⁹，水是H₂O。"),
     ("-{zh-hans:软件-{zh-hant:乙;zh-hans:甲}-;zh-hant:軟體}-業。-{H|zh-tw:丙}-", "軟體業。"),
     ("位於{{coord|25|2|N|121|38|E|display=inline}}。{{ISBN}}{{sup}}", "位於25°2′N 121°38′E。"),
+    ("重{{val|1.67|(21)|e=-27|u=kg}}，約{{nowrap|{{formatnum:{{lang|en|12}}}}}}個。", "重1.67(21)×10⁻²⁷ kg，約12個。"),
     ("-{zh-hans:a&nbsp;b;zh-tw:甲&nbsp;乙}-。", "甲\xa0乙。"),
 )
 

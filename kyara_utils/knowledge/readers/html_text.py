@@ -42,6 +42,7 @@ FURNITURE = {
 }
 ROLES = {"navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "toolbar", "dialog"}
 DROPPED = ("nav", "aside", "footer", "dialog", "search")
+CONTAINERS = ("article", "blockquote", "body", "center", "div", "fieldset", "form", "main", "section", "td")
 HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 KEYS = {"kbd", "keycode", "keysym", "keycap", "key", "shortcut"}
 NO_LETTER = re.compile(r"[\W_]+")
@@ -146,7 +147,7 @@ def _widened(best: Any, body: Any) -> Any:
             best, words, letters = above, words + more_words, letters + more_letters
         if above is body:
             break
-    return best
+    return next((e for e in (best, *best.iterancestors()) if e.tag in CONTAINERS), body)
 
 
 def _squeezed(text: str) -> str:

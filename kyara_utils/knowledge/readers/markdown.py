@@ -34,6 +34,7 @@ FROM_CODE = str.maketrans("\ue002\ue003\ue004", "*~[")
 LEFT_OVER = re.compile(r"(?<=\S)(?:\*\*|~~)|(?:\*\*|~~)(?=\S)")
 UNMATCHED = re.compile(r"\[\^[^\]\s]{1,60}\](?!\()")
 WIKI_LINK = re.compile(r"!?\[\[(?:[^\[\]|\n]{1,200}\|)?([^\[\]|\n]{1,200})\]\]")
+CALLOUT = re.compile(r"(?m)^\[!\w{2,20}\][+-]?[ \t]*")
 DIRECTIVE = re.compile(
     r"(?::{3,}.*|\{%.*%\}|\{\{[<%].*[>%]\}\}|\[toc\]|\[\[_?toc_?\]\]|\[!\w{2,20}\][+-]?"
     r"|export default .*|import .* from ['\"].*)",
@@ -99,7 +100,7 @@ def _tree(body: str) -> Any:
 
     options = Options.ENABLE_TABLES | Options.ENABLE_FOOTNOTES | Options.ENABLE_MATH | Options.ENABLE_WIKILINKS
     body = body.encode("utf-8", "surrogatepass").decode("utf-8", "replace").replace("\0", "")
-    page = pyromark.html(body, options=options | Options.ENABLE_DEFINITION_LIST)
+    page = pyromark.html(body, options=options)
     page = GENERIC.sub(lambda tag: tag[0] if tag[1].lower() in KNOWN_TAGS else f"&lt;{tag[1]}&gt;", page)
     tree = parse(f"<html><body>{page}</body></html>", comments=True)
     return None if tree is None else tree.find("body")
@@ -127,7 +128,7 @@ def _mend(body: Any) -> None:
             element.text, element.tail = "*" + (element.text or ""), "*" + (element.tail or "")
     for paragraph in body.iter("p", "li", "dd"):
         if _keeps_lines("".join(paragraph.itertext())):
-            for element in paragraph.iter():
+            for element in (e for e in paragraph.iter() if e.tag != "pre" and not _in_code(e)):
                 element.text = element.text and element.text.replace("\n", BREAK)
                 if element is not paragraph:
                     element.tail = element.tail and element.tail.replace("\n", BREAK)
@@ -139,6 +140,10 @@ def _mend(body: Any) -> None:
             heading.text = ATTRIBUTES.sub("", heading.text or "")
         else:
             last.tail = ATTRIBUTES.sub("", last.tail or "")
+
+
+def _in_code(element: Any) -> bool:
+    return next(element.iterancestors("pre"), None) is not None
 
 
 def _keeps_lines(text: str) -> bool:
@@ -164,4 +169,5 @@ def _clean_block(block: str) -> str:
     block = WIKI_LINK.sub(r"\1", UNMATCHED.sub("", block))
     if len(LEFT_OVER.findall(block)) % 2 == 0:
         block = LEFT_OVER.sub("", block)
+    block = CALLOUT.sub("", block)
     return "\n".join(line for line in block.split("\n") if not DIRECTIVE.fullmatch(line.strip()))

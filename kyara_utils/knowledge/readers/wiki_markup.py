@@ -48,7 +48,8 @@ def wiki_text(markup: str) -> tuple[str, list[str]]:
     text = LEVELS.sub(lambda found: "\n" + "#" * len(found[1]), text).replace(HEADING, "")
     text = ITEMS.sub(lambda found: "  " * (len(found[1]) - 1) + "- ", text).replace(ITEM, "")
     text, holes = without_holes(text.replace(LESS, "<").replace(LINE, "\n"))
-    return BLANK.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip(), holes
+    lines = (line.rstrip() if line.startswith("  ") else line.strip() for line in text.split("\n"))
+    return BLANK.sub("\n\n", "\n".join(lines)).strip(), holes
 
 
 def _text(code: Any) -> str:

@@ -32,6 +32,7 @@ LAST = {"color", "font color", "fontcolor", "colored text", "transl", "translite
 SECOND = {"lang", "langx", "audio", "rtl-lang"}
 LINKS = re.compile(r"link-..|le|tsl|illm?|interlanguage link|internal link helper.*|li|lang link", re.I)
 SIGNS = {"!": "|", "=": "=", "nbsp": " ", "sp": " ", "gap": " ", "yes": "是", "no": "否", "°c": "°C", "deg": "°"}
+SIGNS |= {sign: sign for sign in "×÷±−≈≤≥→←"}
 SIGNS |= {"ndash": "–", "mdash": "—", "--": "—", "·": "·", "dot": "·", "*": "•", "increase": "▲", "decrease": "▼"}
 LISTS = {"plainlist", "flatlist", "hlist", "ubl", "unbulleted list", "ublist", "bulleted list", "flat list"}
 MONEY = {
@@ -100,12 +101,12 @@ def _convert(values: list[str], named: dict[str, str]) -> str:
 
 def _val(values: list[str], named: dict[str, str]) -> str:
     """`1.5|0.2|e=3|u=m/s` is "(1.5±0.2)×10³ m/s"."""
-    number = "±".join(values[:2])
+    number = "".join(values[:2]) if values[1:2] and values[1].startswith("(") else "±".join(values[:2])
     if len(values) == 3:
         number = f"{values[0]}+{values[1]}−{values[2]}"
     power = named.get("e", "")
     if power:
-        number = (f"({number})" if len(values) > 1 else number) + f"×10{script(power, RAISED, '^')}"
+        number = (f"({number})" if "±" in number else number) + f"×10{script(power, RAISED, '^')}"
     unit = named.get("u") or named.get("ul") or ""
     below = named.get("up") or named.get("upl")
     number = named.get("p", "") + number + named.get("s", "")
@@ -185,4 +186,5 @@ def values_of(template: Any, text: Callable[[Any], str]) -> tuple[str, list[str]
     found = [values.get(at, "") for at in range(1, max(values, default=0) + 1)]
     while found and not found[-1]:
         found.pop()
-    return str(template.name), found, named
+    name = text(template.name) if "{{" in str(template.name) else str(template.name)
+    return name, found, named
