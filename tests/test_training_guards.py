@@ -9,19 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 import test_training as shared
+import yaml
 
 from kyara_utils.models import loading, precision
 from kyara_utils.models.bases import base_model_dir, check_tokenizer
 from kyara_utils.models.gguf_export import export_gguf
+from kyara_utils.runs import params
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.schemas import guessed_schema
 from kyara_utils.runs.tables import write_rows
 from kyara_utils.training import by_hand, estimate, fit, launch, memory, methods, report, show, stage, trainer_run
-from kyara_utils.training.data import split_held_out
+from kyara_utils.training.data import prepare_conversations, split_held_out
 from kyara_utils.training.generation_check import answer_by_transformers, generation_rows, generation_test, judged
 from kyara_utils.training.methods import check_method
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.settings import SftSettings
+from kyara_utils.training.trainer_config import check_lora, check_trainer
 
 cache, tiny_gguf, base, gemma2, tokenizer, rows, pairs = (
     getattr(shared, name) for name in ("cache", "tiny_gguf", "base", "gemma2", "tokenizer", "rows", "pairs")
@@ -203,6 +206,31 @@ def test_fields_of_the_trainer_and_of_lora_arrive_there(base, rows, tmp_path):
     train_sft(base, rows, [], tmp_path / "lora", **tuned)
     adapter = load_file(tmp_path / "lora" / "adapter" / "adapter_model.safetensors")
     assert {min(weight.shape) for weight in adapter.values()} == {4} and all("q_proj" in name for name in adapter)
+
+
+@pytest.mark.parametrize("step", ["05_sft", "07_dpo"])
+def test_mappings_are_set_from_the_command_line_and_from_yaml(step):
+    """A field that only a notebook's editor can set is no parameter of a batch job."""
+    root = shared.Path(__file__).resolve().parents[1]
+    declared = params.declared(root / "notebooks" / f"{step}.ipynb")
+    given = params.parse_settings([f"{step[:2]}.trainer={{weight_decay: 0.1, save_steps: 50}}"], [step])[step]
+    assert params.resolve(declared, given, "--set")["trainer"] == {"weight_decay": 0.1, "save_steps": 50}
+    for recipe in sorted((root / "params").glob(f"*/{step}.yaml")):
+        values = params.resolve(declared, yaml.safe_load(recipe.read_text(encoding="utf-8")), recipe.name)
+        check_trainer("sft" if step == "05_sft" else "dpo", values["trainer"])
+        check_lora(values["lora"], values["method"])
+
+
+def test_rows_are_tokenised_once(base, tokenizer, rows, pairs, tmp_path, monkeypatch):
+    """Three passes of a tokenizer over millions of rows are hours; a second pass may also read them otherwise."""
+    kept, _, _ = prepare_conversations(rows, tokenizer, 64)
+    fit_pairs, _, _ = prepare_pairs(pairs, tokenizer, 64)
+    plain = train_sft(base, rows[:6], rows[6:], tmp_path / "plain", **SFT)
+    monkeypatch.setattr("kyara_utils.training.data.encode", lambda *given: pytest.fail("tokenised again"))
+    monkeypatch.setattr("kyara_utils.training.pair_rows.pair_ids", lambda *given: pytest.fail("tokenised again"))
+    record = train_sft(base, kept[:6], kept[6:], tmp_path / "sft", **SFT)
+    assert (record["weights"], record["key"]) == (plain["weights"], plain["key"])
+    assert train_dpo(base, fit_pairs, tmp_path / "dpo", **DPO)["curve"]
 
 
 def test_when_a_checkpoint_is_kept_does_not_make_another_model(base, rows, tmp_path):

@@ -146,9 +146,9 @@ def reply(asks: list[Ask], answers: list[Answer], chat: bool) -> dict[str, Any]:
     """Return the body of OpenAI's answer."""
     choices = []
     for number, answer in enumerate(answers):
-        said = {"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}
+        body = {"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}
         known = _logprobs(answer, chat) if answer.logprobs else None
-        choices.append({"index": number, "finish_reason": answer.finish_reason, "logprobs": known, **said})
+        choices.append({"index": number, "finish_reason": answer.finish_reason, "logprobs": known, **body})
     made = sum(answer.tokens for answer in answers)
     return {"choices": choices, "usage": {"prompt_tokens": len(asks[0].prompt), "completion_tokens": made}}
 

@@ -1,5 +1,6 @@
 """The training itself, of either kind, in one of its processes: load, train or go on, measure, save."""
 
+import logging
 import time
 from contextlib import redirect_stderr
 from io import StringIO
@@ -13,6 +14,7 @@ from kyara_utils.training.memory import used_memory
 from kyara_utils.training.methods import load_for_training, save_trained
 from kyara_utils.training.trainer_config import trainer_config
 
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 LOOKED_AT = 512  # training pairs at most whose rewards are measured afterwards: all would cost a quarter of an epoch
 COLUMNS = {  # of the curve beside step, loss and learning_rate: ours = TRL's
@@ -36,6 +38,8 @@ def fit(job, rows: list[Row], progress: bool) -> Row:
     arguments = trl_internals.one_device(trainer_config(settings, job.checkpoints, job.dtype))
     model, tokenizer = load_for_training(job.model_dir, settings, job.dtype), loading.load_tokenizer(job.model_dir)
     started, resume = time.time(), trainer_run.last_checkpoint(job.checkpoints)
+    if resume and progress:
+        log.info("%s: going on from %s", job.out_dir, resume.name)
     trainer = {"sft": sft_trainer, "dpo": dpo_trainer}[kind](model, tokenizer, rows, arguments)
     check_world(trainer.args.world_size, job.processes)
     trl_internals.own_adapters(model)

@@ -26,7 +26,7 @@ from kyara_utils.training.settings import KINDS, Settings
 
 JOB, ROWS, MEASURED, LOG = "job.json", "job_rows.parquet", "job_measured.json", "launch.log"
 FOLDERS = ("model_dir", "out_dir", "checkpoints")
-SAID = re.compile(r"KyaraError: (.{1,500})")
+ERROR_LINE = re.compile(r"KyaraError: (.{1,500})")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def launch(job: Path, config: str, processes: int) -> dict[str, Any]:
         line = command(configurations(root)[config], processes, job, *choose_precision()[:2])
         done = subprocess.run(line, cwd=root, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode or not (job.parent / MEASURED).is_file():
-        found = SAID.search(log.read_text(encoding="utf-8", errors="replace"))
+        found = ERROR_LINE.search(log.read_text(encoding="utf-8", errors="replace"))
         raise KyaraError(found[1] if found else f"{processes} processes of {config} failed; read {log}")
     return json.loads((job.parent / MEASURED).read_text(encoding="utf-8"))
 

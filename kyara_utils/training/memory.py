@@ -96,7 +96,7 @@ def check_memory(
         largest = max(uses, key=uses.get)
         raise KyaraError(
             f"training needs about {needed / GB:.1f} GB on {device}, {there / GB:.1f} GB are free "
-            f"(most for {largest}: {uses[largest] / GB:.1f}); {_mend(largest, parameters['method'], device)}"
+            f"(most for {largest}: {uses[largest] / GB:.1f}); {_fix(largest, parameters['method'], device)}"
         )
     return {"estimated_gb": round(needed / GB, 2), "free_gb": round(there / GB, 2)}
 
@@ -118,7 +118,7 @@ def check_disk(facts: dict[str, int], parameters: dict[str, Any], folder: Path, 
         )
 
 
-def _mend(largest: str, method: str, device: str) -> str:
+def _fix(largest: str, method: str, device: str) -> str:
     if largest in ("activations", "logits"):
         return "lower batch_size and raise gradient_accumulation, or lower max_length"
     if method == "full":

@@ -22,6 +22,7 @@ from kyara_utils.training.launch import Job, world_size
 from kyara_utils.training.memory import check_disk, check_memory
 from kyara_utils.training.settings import Settings
 
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 RECORD = "training.json"
 VERSION = 5  # part of the key: raise it when training would give other weights, or the record other fields
@@ -42,6 +43,7 @@ def run_stage(
     parameters = settings.deciding() | {"dtype": dtype}
     key = stage_key(settings.kind, model_dir, f"{data}-{processes}", parameters)
     if record := finished(out_dir, key):
+        log.info("%s: trained before with the same rows and settings; reused", out_dir)
         return {**record, "reused": True}
     (out_dir / RECORD).unlink(missing_ok=True)
     shape = model_facts(model_dir)
