@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.knowledge.readers.block_text import text_of
-from kyara_utils.knowledge.readers.folder import READERS, Document, read_corpus
+from kyara_utils.knowledge.readers.folder import READERS, Document, first_documents, read_corpus
 from kyara_utils.knowledge.readers.html_text import html_to_text, parse
 from kyara_utils.knowledge.readers.markdown import read_markdown
 
@@ -72,6 +72,14 @@ def test_markdown_gives_its_text_and_accounts_for_the_rest():
     counts = {rule: len(parts) for rule, parts in dropped.items()}
     assert counts == {"front_matter": 1, "footnotes": 2, "images": 1, "comments": 1, "reference_section": 2}
     assert "http://d" in str(dropped["footnotes"]) and "丙" in str(dropped["reference_section"])
+
+
+def test_the_first_documents_come_with_their_rows(tmp_path):
+    """A limit that counted rows of footnotes as well would end after a fifth of the documents asked for."""
+    for n in range(3):
+        (tmp_path / f"{n}.md").write_text(f"---\ntitle: {n}\n---\n{HANT}")
+    kinds = [isinstance(item, Document) for item in first_documents(read_corpus(tmp_path), 2)]
+    assert kinds == [True, False, True, False] and len(list(first_documents(read_corpus(tmp_path), 0))) == 6
 
 
 TITLES = {

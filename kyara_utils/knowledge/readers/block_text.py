@@ -29,7 +29,8 @@ REFERENCE = re.compile(
 MATHS = re.compile(r"\b(?:math|tex|katex)\b|latex|mwe-math", re.I)
 BREAK = "\ue001"  # a forced line break, until white space is settled
 WIDE = r"[⺀-鿿豈-﫿＀-￯　-〿]"
-SPACES = re.compile(r"[\s\u200b\ufeff]+")
+INVISIBLE = "\u200b\ufeff\xad"  # zero-width space, byte order mark, soft hyphen
+WRAP = re.compile(r"\s*\n\s*")
 BETWEEN_WIDE = re.compile(f"(?<={WIDE})\n(?={WIDE})")
 
 
@@ -65,9 +66,12 @@ def _settled(line: list[str]) -> list[str]:
 
 def settle(text: str) -> str:
     """White space as a browser shows it; a line break in the source between two wide characters is nothing."""
-    text = SPACES.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
-    text = BETWEEN_WIDE.sub("", text).replace("\n", " ")
-    return "\n".join(part.strip() for part in text.split(BREAK)).strip()
+    if "\n" in text:
+        text = BETWEEN_WIDE.sub("", WRAP.sub("\n", text))
+    for invisible in INVISIBLE:
+        text = text.replace(invisible, "")
+    text = " ".join(text.split())
+    return "\n".join(part.strip() for part in text.split(BREAK)).strip() if BREAK in text else text
 
 
 def inline(element: Any) -> str:

@@ -76,6 +76,16 @@ def read_corpus(source: str | Path, text_field: str = "text", convert: str = "")
     )
 
 
+def first_documents(items: Items, most: int) -> Items:
+    """Yield items up to the `most`-th document and the rows that belong to it; all of them for 0."""
+    number = 0
+    for item in items:
+        number += isinstance(item, Document)
+        if most and number > most:
+            return
+        yield item
+
+
 def bundled_corpus() -> Path:
     """The folder of the articles that come with the package."""
     from importlib.resources import files

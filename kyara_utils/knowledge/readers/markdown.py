@@ -162,7 +162,8 @@ def _clean(text: str) -> str:
         fenced ^= bool(fence % 2)
         if block.strip():
             parts.append(block)
-    return "\n\n".join(parts).strip().translate(FROM_CODE)
+    text = "\n\n".join(parts).strip()
+    return text.translate(FROM_CODE) if any(chr(mark) in text for mark in FROM_CODE) else text
 
 
 def _clean_block(block: str) -> str:
