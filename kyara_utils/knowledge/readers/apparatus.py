@@ -20,6 +20,7 @@ REFERENCES = re.compile(
     re.I,
 )
 MARKS = re.compile(r"^[\W\d_]+|[\W_]+$")
+ASIDE = re.compile(r"[（(][^（()）]*[）)]\W*$")
 LONGEST_NAME = 40  # characters of a heading that may name a reference section
 PROSE = 300  # characters of paragraphs without a link: a section of more is text, whatever its heading
 LINKED = 0.6  # of a list's characters stand in links: it is a list of links
@@ -60,6 +61,7 @@ def _names_references(element: Any) -> bool:
     text = settle("".join(element.itertext()))
     if not text or len(text) > LONGEST_NAME:
         return False
+    text = ASIDE.sub("", text)
     parts = [MARKS.sub("", part) for part in re.split(r"[/／｜|&（(]|與|和|及|、", text)]
     whole = MARKS.sub("", text)
     return bool(REFERENCES.fullmatch(whole)) or all(REFERENCES.fullmatch(part) for part in parts if part) and any(parts)

@@ -34,6 +34,9 @@ FROM_CODE = str.maketrans("\ue002\ue003\ue004", "*~[")
 LEFT_OVER = re.compile(r"(?<=\S)(?:\*\*|~~)|(?:\*\*|~~)(?=\S)")
 UNMATCHED = re.compile(r"\[\^[^\]\s]{1,60}\](?!\()")
 WIKI_LINK = re.compile(r"!?\[\[(?:[^\[\]|\n]{1,200}\|)?([^\[\]|\n]{1,200})\]\]")
+GAP = re.compile(
+    r"[ \t]+(?=[，。；！？、」』）])|(?<=[，。；！？、])[ \t]+(?=[⺀-鿿「『（])"
+)  # where a note's mark stood
 CALLOUT = re.compile(r"(?m)^\[!\w{2,20}\][+-]?[ \t]*")
 DIRECTIVE = re.compile(
     r"(?::{3,}.*|\{%.*%\}|\{\{[<%].*[>%]\}\}|\[toc\]|\[\[_?toc_?\]\]|\[!\w{2,20}\][+-]?"
@@ -170,5 +173,5 @@ def _clean_block(block: str) -> str:
     block = WIKI_LINK.sub(r"\1", UNMATCHED.sub("", block))
     if len(LEFT_OVER.findall(block)) % 2 == 0:
         block = LEFT_OVER.sub("", block)
-    block = CALLOUT.sub("", block)
+    block = GAP.sub("", CALLOUT.sub("", block))
     return "\n".join(line for line in block.split("\n") if not DIRECTIVE.fullmatch(line.strip()))
