@@ -52,21 +52,28 @@ class BenchmarkNgrams:
             {gram: item for gram, item in table.items() if items[gram] <= boilerplate}
             for table in (self.whole, self.grams)
         )
+        self.heads = {gram[:2] for gram in self.grams}
 
     def match(self, text: str) -> tuple[str, str] | None:
         """Return (item id, longest matched span in folded text), or None."""
-        words = tokens(text)
-        for piece in (words, *self._sentences(text)):
+        search = search_text(text)
+        words = _TOKEN.findall(search)
+        for piece in (words, *self._sentences(search)):
             if item := self.whole.get(tuple(piece)):
                 return item, _join(piece)
-        hits = [i for i in range(len(words) - self.n + 1) if tuple(words[i : i + self.n]) in self.grams]
-        if not hits:
+        if not (hits := self._hits(words)):
             return None
         start, end = _longest_run(hits)
         return self.grams[tuple(words[start : start + self.n])], _join(words[start : end + self.n])
 
-    def _sentences(self, text: str) -> list[list[str]]:
-        pieces = [tokens(piece) for piece in _SENTENCE_END.split(text)] if self.whole else []
+    def _hits(self, words: list[str]) -> list[int]:
+        """Where an indexed n-gram begins; its first two tokens are looked up before the whole of it."""
+        pairs = zip(words, words[1 : max(1, len(words) - self.n + 2)], strict=False)
+        near = [at for at, pair in enumerate(pairs) if pair in self.heads]
+        return [at for at in near if tuple(words[at : at + self.n]) in self.grams]
+
+    def _sentences(self, search: str) -> list[list[str]]:
+        pieces = [_TOKEN.findall(piece) for piece in _SENTENCE_END.split(search)] if self.whole else []
         return [piece for piece in pieces if SHORTEST_SENTENCE <= len(piece) < self.n]
 
 
