@@ -93,7 +93,12 @@ def reply(text: str, body: dict) -> str:
     if "questions" in schema:
         found = [{"kind": "reason", "question": question_about(s)} for s in sentences(section(text, "文件"))[:5]]
         return json.dumps({"questions": found}, ensure_ascii=False)
-    return next((answer(text) for mark, answer in STAGES if mark in text), f"這個問題要看情況：{text[-40:]}")
+    return next((answer(text) for mark, answer in STAGES if mark in text), own_words(text, body["model"]))
+
+
+def own_words(text: str, model: str) -> str:
+    """Any other prompt: every model says it at its own length, so that a judge can tell them apart."""
+    return f"談到{text[-24:].strip()}，" + "可以從原因、過程與影響三方面來看。" * (1 + zlib.crc32(model.encode()) % 7)
 
 
 def cited(text: str) -> str:
@@ -126,6 +131,7 @@ def judged(text: str) -> str:
 
 STAGES = (
     ("impartial judge", judged),
+    ("標籤:", lambda text: ("知識、歷史", "知識、科學", "生活、知識")[zlib.crc32(text.encode()) % 3]),
     ("# 改寫方向", lambda text: f"請一步一步分析並舉例說明：{section(text, '提問')}"),
     ("重點資訊", lambda text: "，".join(sentences(section(text, "參考資料"))[:2]) + "。"),
     ("# 原始文件", lambda text: told(section(text, "原始文件"))),
@@ -135,6 +141,5 @@ STAGES = (
     ("請寫出那個要求", lambda text: f"請介紹{sentences(section(text, '助理的回答'))[0][:24]}的來龍去脈。"),
     ("出一道國中程度", problem),
     ("請解下面這道數學題", solution),
-    ("標籤:", lambda text: ("知識、歷史", "知識、科學", "生活、知識")[zlib.crc32(text.encode()) % 3]),
     ("文件:", lambda text: question_about(sentences(text.split("文件:")[-1])[0])),
 )
