@@ -77,13 +77,13 @@ COMPLETION = Style(
 BRIEF = Style(
     "brief", (6, 200), (5, 200), (6, 300), (12, 200), flat=True, titles=True,
     tasks={
-        "question": Task("question_brief", 120, WARMER, 1.05, texts=2),
+        "question": Task("question_brief", 120, (0.8, 1.0), 1.15, texts=2),  # greedily it copies sentences
         "evolve": Task("evolve", 96, (0.5,), 1.05),
         "equal": Task("evolve_equal"),
         "expand": Task("expand", 160),
         "relevance": Task("relevance"),
         "digest": Task("digest", 160, (0.05,), 1.05),
-        "answer": Task("answer_brief", 240, WARMER, 1.05),
+        "answer": Task("answer_brief", 240, WARMER, 1.1),
         "cited": Task("cited_answer", 200, WARMER, 1.05),
         "followup": Task("followup", 64, (0.3,), 1.05),
         "followup_answer": Task("followup_answer", 200, (0.3,), 1.05),
