@@ -145,8 +145,12 @@ def test_the_whole_way_of_a_student(student, rows, tmp_path):
     training, held_out = split_held_out(kept, 0.2, 0)
     call = dict(epochs=25, max_length=128, seed=1, learning_rate=1e-2)
     sft = tmp_path / "sft"
+    (sft / "adapter").mkdir(parents=True)
+    for stale in ("model.gguf", "vocabulary.json", "model-00001-of-00002.safetensors", "adapter/x"):
+        (sft / stale).write_text("of a Gemma that was trained here before")
     record = shared.train_sft(base, training, held_out, sft, **call)
     assert gguf is None and not rejects and record["held_out_after"] < record["held_out_before"]
+    assert not list(sft.glob("*.gguf")) + list(sft.glob("vocabulary.json")) + list(sft.glob("adapter"))
     assert servable(sft) == sft and trained("sft", sft).embedded
     checks = generation_test("sft", sft, [row["messages"][:1] for row in rows[:3]], store, max_tokens=30)
     assert len(checks) == 3 and any(row["stopped"] for row in checks)

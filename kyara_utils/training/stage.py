@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kyara_utils.models.bases import MAPPING
 from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.files import read_json, replace_text
@@ -25,6 +26,7 @@ from kyara_utils.training.settings import Settings
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 RECORD = "training.json"
+MODEL_FILES = (RECORD, "model.gguf", "*.safetensors", "*.safetensors.index.json", MAPPING, "adapter")
 VERSION = 5  # part of the key: raise it when training would give other weights, or the record other fields
 
 
@@ -45,7 +47,7 @@ def run_stage(
     if record := finished(out_dir, key):
         log.info("%s: trained before with the same rows and settings; reused", out_dir)
         return {**record, "reused": True}
-    (out_dir / RECORD).unlink(missing_ok=True)
+    clear_model(out_dir)
     shape = model_facts(model_dir)
     memory = check_memory(shape, parameters, device, processes)
     check_disk(shape, parameters, out_dir, bool(settings.save_steps or settings.stop_at))
@@ -55,6 +57,15 @@ def run_stage(
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     record = {"key": key, "kind": settings.kind, "parameters": parameters, **facts, **measured}
     return finish(out_dir, record | {"memory": memory, "device": device, "dtype": dtype, "reason": reason})
+
+
+def clear_model(out_dir: Path) -> None:
+    """Remove the model that an earlier stage left in a folder, checkpoints aside.
+
+    Its GGUF would be served for the new model, its shards and its vocabulary mapping loaded along with it.
+    """
+    for path in (path for pattern in MODEL_FILES for path in out_dir.glob(pattern)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def stage_key(kind: str, model_dir: Path, data: str, parameters: Row) -> str:
