@@ -125,20 +125,23 @@ def foreign_number(text: str, sources: Iterable[str]) -> str:
     """The first number that neither stands in the sources (the question among them) nor follows from them."""
     known = {number.value for source in sources for number in numbers_of(source)}
     for sentence in sentences(plain(text)) or [text]:
-        derived = _derived(known) if _DERIVED.search(sentence) else set()
-        if _SHARES.search(sentence):
-            derived |= {value * times for value in known for times in range(3, 13)}
-        if _TIME.search(sentence):
-            derived |= {
-                part for value in known for part in (value / 60, value * 60, value // 60, value % 60, value / 24)
-            }
-        if "折" in sentence:
-            derived |= {value * tenths / 10 for value in known for tenths in range(1, 10)}
         for number in numbers_of(sentence):
-            if not (_said(number, sentence, known) or _near(number.value, derived) or _result(sentence, number)):
+            if not (_said(number, sentence, known) or _result(sentence, number) or _announced(number, sentence, known)):
                 return sentence[number.start : number.end]
             known.add(number.value)
     return ""
+
+
+def _announced(number: Number, sentence: str, known: set[float]) -> bool:
+    """Whether a number follows from known ones in a way that its sentence names."""
+    derived = _derived(known) if _DERIVED.search(sentence) else set()
+    if _SHARES.search(sentence):
+        derived |= {value * times for value in known for times in range(3, 13)}
+    if _TIME.search(sentence):
+        derived |= {part for value in known for part in (value / 60, value * 60, value // 60, value % 60, value / 24)}
+    if "折" in sentence:
+        derived |= {value * tenths / 10 for value in known for tenths in range(1, 10)}
+    return _near(number.value, derived)
 
 
 def _result(sentence: str, number: Number) -> bool:
