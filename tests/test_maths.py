@@ -129,8 +129,22 @@ def test_what_is_no_problem_is_rejected(text, rule):
 )
 def test_a_base_models_sums_must_use_the_problems_numbers(problem, solution, rule):
     """A wrong sum with a confident last line is the commonest fault of small models, numbers at random the next."""
-    check = check_solution(problem, solution, strict=True)
+    check = check_solution(problem, solution, "stated")
     assert check.rule == rule and (check.verdict == VERIFIED) == (not rule)
+
+
+@pytest.mark.parametrize(
+    ("problem", "solution", "rule"),
+    [
+        ("每天輪到20台車，一個星期輪到幾台？", "20×7=140台。答案：140台", ""),
+        ("每天輪到20台車，另外還有10台，一共輪到幾台？", "20×20=400台。答案：400台", "foreign_numbers"),
+        ("一塊邊長5公尺的正方形菜園，面積是幾平方公尺？", "5×5=25平方公尺。答案：25平方公尺", "foreign_numbers"),
+    ],
+)
+def test_a_small_chat_models_sums_use_a_number_as_often_as_it_stands(problem, solution, rule):
+    """The price is seen in the last line; a strong model's square is kept."""
+    assert check_solution(problem, solution, "once").rule == rule
+    assert check_solution("一塊邊長5公尺的正方形菜園，面積是幾平方公尺？", "5×5=25。答案：25").verdict == VERIFIED
 
 
 SOLVED = {

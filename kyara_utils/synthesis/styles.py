@@ -30,12 +30,13 @@ class Style:
     """One column of the table.
 
     question, request, evolved, problem: (least, most) characters of a question, of a request for a document, of an
-    evolved question, of a maths problem; an English text has four times as many. one_line: a question is one sentence
-    that ends in a question mark, and a sum may use only numbers that the problem states. flat: documents are shown on
-    one line. titles: the model cites by titles, which it copies more surely than ids. trusted: its own 能 or 否
-    counts, so that a relevance threshold read off irrelevant pairs never falls below zero; controls: how many such
-    pairs are asked. support, topic: least share of terms that the sources must hold of a short and of a long answer,
-    question (or of an answer's characters); a base model that leaves their words has left the subject.
+    evolved question, of a maths problem; an English text has four times as many. one_line: a question is one
+    sentence that ends in a question mark. sums: which numbers a sum may use (`maths.rules.check_solution`). flat:
+    documents are shown on one line. titles: the model cites by titles, which it copies more surely than ids.
+    trusted: its own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never falls below zero;
+    controls: how many such pairs are asked. support, topic: least share of terms that the sources must hold of a
+    short and of a long answer, question (or of an answer's characters); a base model that leaves their words has
+    left the subject.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Style:
     flat: bool = False
     titles: bool = False
     trusted: bool = False
+    sums: str = "free"
     controls: int = 12
     support: tuple[float, float, float] = (0.3, 0.25, 0.5)
     topic: tuple[float, float] = (0.3, 0.15)
@@ -54,7 +56,7 @@ class Style:
 
 
 COMPLETION = Style(
-    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, flat=True, titles=True,
+    "completion", (6, 60), (5, 60), (6, 160), (6, 64), one_line=True, flat=True, titles=True, sums="stated",
     support=(0.5, 0.5, 1.0), topic=(0.5, 0.5),
     tasks={
         "question": Task("question", 48, WARMER, 1.1),
@@ -75,7 +77,7 @@ COMPLETION = Style(
     },
 )  # fmt: skip
 BRIEF = Style(
-    "brief", (6, 200), (5, 200), (6, 300), (12, 200), flat=True, titles=True,
+    "brief", (6, 200), (5, 200), (6, 300), (12, 200), flat=True, titles=True, sums="once",
     tasks={
         "question": Task("question_brief", 120, (0.8, 1.0), 1.15, texts=2),  # greedily it copies sentences
         "evolve": Task("evolve", 96, (0.5,), 1.05),

@@ -123,14 +123,14 @@ def solve_problems(
         for sample in range(samples)
     ]
     for position, draft in enumerate(drafts):
-        _choose(draft, [column[position] for column in columns], strict=style_of(client).one_line)
+        _choose(draft, [column[position] for column in columns], style_of(client).sums)
     kept, rejects = split(drafts, lambda draft: (draft["rule"], draft["detail"]), STEP)
     _verdicts(client, kept)
     prompts = [_prompt(client, name).name for name in ("problem", "solution", "solution_check")]
     return [_conversation(draft, model, prompts) for draft in kept], rejects
 
 
-def _choose(draft: Row, responses: list[Response], strict: bool) -> None:
+def _choose(draft: Row, responses: list[Response], sums: str) -> None:
     draft["calls"] += [response.call_id for response in responses]
     solved = [(final_answer(r.text), r.text) for r in responses if not problem_of(r)]
     votes = grouped([(answer, text) for answer, text in solved if answer])
@@ -140,7 +140,7 @@ def _choose(draft: Row, responses: list[Response], strict: bool) -> None:
         return
     best = votes[0]
     draft["solution"] = best[0][1]
-    check = check_solution(draft["problem"], draft["solution"], strict)
+    check = check_solution(draft["problem"], draft["solution"], sums)
     draft |= {"check": check.verdict, "checked": check.rule, "rule": "", "detail": ""}
     agreed = len(best) >= min(2, len(responses)) and (check.verdict == VERIFIED or len(best) == len(responses))
     if check.verdict == REFUTED and len(best) >= min(2, len(responses)):

@@ -15,9 +15,10 @@ from kyara_utils.synthesis.maths.equations import RIGHT, WRONG, Equation, equati
 from kyara_utils.synthesis.maths.notation import plain_notation
 from kyara_utils.synthesis.maths.tokens import tokenize
 from kyara_utils.synthesis.maths.units import DIMENSIONS
-from kyara_utils.text.folding import numbers
+from kyara_utils.text import folding
 
 VERIFIED, UNVERIFIED, REFUTED = "verified", "unverified", "wrong"
+FREE, ONCE, STATED = "free", "once", "stated"
 ASKS = re.compile(
     r"幾|多少|百分之幾|何時|什麼時候|多[長久遠高重寬大快]|是否|夠不夠|能不能|哪一?[個種家位天]|求|請計算|計算出|比例|如何"
 )
@@ -64,7 +65,7 @@ def stated_numbers(text: str) -> list[Fraction]:
     """Return the quantities that a text states, in digits or Chinese numerals (一 alone is mostly an article)."""
     plain = plain_notation(text)
     found = [token.value for token in tokenize(plain) if token.kind == "number"]
-    for word in numbers(re.sub(r"[\d.,]+", " ", plain)):
+    for word in folding.numbers(re.sub(r"[\d.,]+", " ", plain)):
         if word.isdigit():
             found.append(Fraction(word))
     for share, kind in SHARE.findall(plain):
@@ -73,14 +74,15 @@ def stated_numbers(text: str) -> list[Fraction]:
     return found + ([Fraction(1, 2)] if "半" in plain else [])
 
 
-def check_solution(problem: str, solution: str, strict: bool = False) -> Check:
+def check_solution(problem: str, solution: str, numbers: str = FREE) -> Check:
     """Recompute a solution.
 
     Wrong: `wrong_calculation` (an equation is wrong), `wrong_answer` (all is right, the answer is none of the
     results). Unverified: `no_equation`, `symbols` (letters or words take part), `foreign_numbers` (an operand is
-    neither stated, nor a result, nor a constant), `word_answer`. `strict` (for base models, whose sums use numbers at
-    random) makes `no_equation` and `foreign_numbers` wrong, and a number may stand as often as it is stated. Without
-    an answer the rule is `no_answer`.
+    neither stated, nor a result, nor a constant), `word_answer`. Without an answer the rule is `no_answer`.
+
+    numbers, what a sum may use: `free`; `once`, each stated number as often as it is stated, else `foreign_numbers` is
+    wrong (small models put down numbers at random); `stated`, no constants either, and `no_equation` is wrong.
     """
     answer, found = final_answer(solution), equations(solution)
     if answer is None:
@@ -89,9 +91,9 @@ def check_solution(problem: str, solution: str, strict: bool = False) -> Check:
         return Check(REFUTED, "wrong_calculation", wrong.text, answer)
     right = [equation for equation in found if equation.verdict == RIGHT]
     if not right:
-        return Check(REFUTED if strict else UNVERIFIED, "no_equation", answer=answer)
-    if foreign := foreign_number(problem, right, strict):
-        return Check(REFUTED if strict else UNVERIFIED, "foreign_numbers", foreign, answer)
+        return Check(REFUTED if numbers == STATED else UNVERIFIED, "no_equation", answer=answer)
+    if foreign := foreign_number(problem, right, numbers):
+        return Check(UNVERIFIED if numbers == FREE else REFUTED, "foreign_numbers", foreign, answer)
     if answer.kind != "number":
         return Check(UNVERIFIED, "word_answer", answer.text, answer)
     symbols = len(right) < len(found)
@@ -129,18 +131,20 @@ def _factors(answer: str, solution: str) -> set[Fraction]:
     }
 
 
-def foreign_number(problem: str, right: Iterable[Equation], strict: bool = False) -> str:
+def foreign_number(problem: str, right: Iterable[Equation], numbers: str = FREE) -> str:
     """Return the first operand that neither the problem states nor an earlier equation gave, nor is a constant."""
     stated = stated_numbers(problem)
     there = Counter(stated)
-    known = set(there) if strict else _variants(stated, problem) | _constants(problem)
+    constants = set() if numbers == STATED else _constants(problem)
+    known = set(there) if numbers == STATED else _variants(stated, problem) | constants
     for equation in right:
         for operand, count in Counter(equation.operands).items():
-            if operand not in known or (strict and count > there[operand]):
+            often = numbers != FREE and operand in there and operand not in constants and count > there[operand]
+            if operand not in known or often:
                 return f"{float(operand):.12g}"
         if equation.result is not None:
             there[equation.result] += 1
-            known |= {equation.result} if strict else _variants([equation.result], problem)
+            known |= {equation.result} if numbers == STATED else _variants([equation.result], problem)
     return ""
 
 
