@@ -15,7 +15,7 @@ from kyara_utils.knowledge.readers.encodings import decode, detect
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.knowledge.readers.hub import parse_source
 from kyara_utils.knowledge.readers.markdown import read_markdown
-from kyara_utils.knowledge.readers.wiki_markup import strip_markup, wiki_text
+from kyara_utils.knowledge.readers.wiki_markup import wiki_text
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.text.conversion import title_to_reading, to_reading
 from kyara_utils.text.normalise import count_scripts, language, script_of, search_text
@@ -418,7 +418,7 @@ def test_a_sentence_with_an_unknown_template_goes_as_a_whole(tmp_path):
 def test_wiki_tables_keep_their_columns():
     """A population under the heading of the year is worse than none."""
     markup = "{|\n! 年 !! 人口 !! 附註\n|-\n| 1900 || || 甲\n|-\n| rowspan=2 | 乙 || 5 || 丙\n|-\n| 6 || 7\n|}"
-    assert strip_markup(markup).split("\n") == [
+    assert wiki_text(markup)[0].split("\n") == [
         "| 年 | 人口 | 附註 |",
         "| 1900 |  | 甲 |",
         "| 乙 | 5 | 丙 |",
@@ -454,7 +454,7 @@ def test_truncated_dump_keeps_the_pages_before_the_break(tmp_path):
 def test_hostile_markup_ends(markup):
     """Unclosed markup must not hang or crash the reader."""
     try:
-        assert isinstance(strip_markup(markup), str)
+        assert isinstance(wiki_text(markup)[0], str)
     except documents.SkipDocument:
         pass
 

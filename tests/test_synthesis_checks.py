@@ -8,7 +8,7 @@ from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import conversation, examples_of, excerpt, problem_of, sentences
 from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.overlap import near_duplicate, overlap
-from kyara_utils.synthesis.question_rules import is_question
+from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import structured
 from kyara_utils.synthesis.sampling import choose_chunks
 from kyara_utils.text.answer_faults import declined
@@ -67,8 +67,8 @@ def test_a_long_apology_is_no_refusal_and_a_sourced_example_is_no_leak():
 
 def test_english_is_counted_in_words():
     """A limit in characters would let a four times longer refusal or copy through."""
-    assert is_question("Which mountain is the highest in Taiwan?", "en")
-    assert not is_question("哪一座山最高？", "en")
+    assert question_problem("Which mountain is the highest in Taiwan?", "en") == ("", "")
+    assert question_problem("哪一座山最高？", "en")[0] == "not_a_question"
     assert declined("I'm sorry, but the source does not say.", "en")
     assert checks.wrong_script("Jade Mountain is the highest.", "en") == ""
     assert checks.wrong_script("玉山最高。", "en") == "zh-Hant"
@@ -88,7 +88,7 @@ def test_english_is_counted_in_words():
 )
 def test_questions(question, good):
     """A statement or a fragment as a question teaches the student to answer statements."""
-    assert is_question(question) is good
+    assert (question_problem(question) == ("", "")) is good
 
 
 def test_near_duplicates_are_found_across_scripts():

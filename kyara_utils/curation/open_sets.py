@@ -24,28 +24,28 @@ _GAP = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A published set: its repository on the Hub, licence as stated there, and the fields that hold a row's turns."""
+    """A published set: its repository on the Hub, its licence as far as known, and the fields of a row's turns."""
 
     repository: str
     licence: str
     fields: str
 
 
-NOT_STATED = "not stated on its card; read it before you publish a model"
+UNCHECKED = "not checked; read its card before you publish a model"
 OPEN_SETS = {
-    "OpenHermes-2.5": OpenSet("teknium/OpenHermes-2.5", NOT_STATED, "conversations[from, value], system_prompt"),
+    "OpenHermes-2.5": OpenSet("teknium/OpenHermes-2.5", UNCHECKED, "conversations[from, value], system_prompt"),
     "The-Tome": OpenSet("arcee-ai/The-Tome", "mit", "conversations[from, value]"),
     "kyara-chinese-math-sft-s0-30K": OpenSet(
-        "zake7749/kyara-chinese-math-sft-s0-30K", NOT_STATED, "messages[role, content]"
+        "zake7749/kyara-chinese-math-sft-s0-30K", UNCHECKED, "messages[role, content]"
     ),
-    "chinese-sft-stem-zh-hant": OpenSet("zake7749/chinese-sft-stem-zh-hant", NOT_STATED, "messages[role, content]"),
-    "chinese-sft-stem-zh-hans": OpenSet("zake7749/chinese-sft-stem-zh-hans", NOT_STATED, "messages[role, content]"),
-    "stem_zh_instruction": OpenSet("hfl/stem_zh_instruction", NOT_STATED, "instruction, input, output"),
+    "chinese-sft-stem-zh-hant": OpenSet("zake7749/chinese-sft-stem-zh-hant", UNCHECKED, "messages[role, content]"),
+    "chinese-sft-stem-zh-hans": OpenSet("zake7749/chinese-sft-stem-zh-hans", UNCHECKED, "messages[role, content]"),
+    "stem_zh_instruction": OpenSet("hfl/stem_zh_instruction", UNCHECKED, "instruction, input, output"),
     "Evol-Instruct-Chinese-GPT4": OpenSet(
-        "FreedomIntelligence/Evol-Instruct-Chinese-GPT4", NOT_STATED, "conversations[from, value]"
+        "FreedomIntelligence/Evol-Instruct-Chinese-GPT4", UNCHECKED, "conversations[from, value]"
     ),
     "Magpie-Qwen2-Pro-200K-Chinese": OpenSet(
-        "Magpie-Align/Magpie-Qwen2-Pro-200K-Chinese", "Qwen licence", "conversations[from, value]"
+        "Magpie-Align/Magpie-Qwen2-Pro-200K-Chinese", UNCHECKED, "conversations[from, value]"
     ),
 }
 

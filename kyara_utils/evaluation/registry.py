@@ -33,11 +33,6 @@ def register(benchmark: type[Benchmark] | Benchmark) -> type[Benchmark] | Benchm
     return benchmark
 
 
-def unregister(name: str) -> None:
-    """Forget a benchmark, as a test does that made one."""
-    _benchmarks.pop(name, None)
-
-
 def register_check(name: str, check: Check) -> None:
     """Add a golden check that belongs to no benchmark, such as that of judges."""
     _checks[name] = check

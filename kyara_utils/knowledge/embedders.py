@@ -92,7 +92,7 @@ class SentenceTransformersEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise KyaraError(f"{self.name} needs a package; pip install sentence-transformers") from error
+            raise KyaraError(f"{self.name} needs sentence-transformers; pip install '.[gpu]'") from error
         try:
             return SentenceTransformer(self._id)
         except (OSError, ValueError) as error:

@@ -14,11 +14,12 @@ Work = Callable[[list[Any]], tuple[list[Row], list[Row]]]
 def until_accepted(
     work: Work, candidates: Sequence[Any], wanted: int, step: str, batch: int = 0
 ) -> tuple[list[Row], list[Row], int]:
-    """Send candidates through `work(list) -> (kept, rejects)`, wave by wave, until `wanted` rows are kept.
+    """Send candidates through `work(list) -> (kept, rejects)`, batch by batch, until `wanted` rows are kept.
 
-    Returns (kept, rejects, candidates used). Rows kept beyond the number become rejects of the rule `surplus`, so the
-    books balance. Waves have a fixed size (default: what is wanted) so that a rerun asks the same calls; fewer kept
-    than wanted means that the candidates ran out.
+    Returns (kept, rejects, candidates used). Rows kept beyond the number become rejects of the rule `surplus`, so that
+    candidates used = rows out + rejects. Batches have a fixed size (default: what is wanted) so that a rerun asks the
+    same calls; fewer kept than wanted means that the candidates ran out. Each candidate is taken once. Holds all rows,
+    some 3 kB each: good for 1,000,000 candidates.
     """
     kept: list[Row] = []
     rejects: list[Row] = []

@@ -32,7 +32,8 @@ def sppo_preferences(
     `parents`: ids of the rows that a prompt comes from, by prompt. Calls: samples a prompt, and of the judge at most
     samples × (samples − 1). Rows carry `chosen_win` and `rejected_win`, from 0 to 1. Rejects: too_few_answers (fewer
     than two distinct ones arrived), unscored (a pair without a verdict), chosen_truncated (the token limit cut all that
-    could be chosen), and same_chance (none is worse than the chosen one).
+    could be chosen), and same_chance (none is worse than the chosen one). Holds all answers of all prompts, some 2 kB
+    each, and a verdict for each pair: good for 100,000 prompts.
     """
     prompts = sorted(parents)
     rounds = [answer_prompts(client, prompts, max_tokens, temperature, seed + SEED_STEP * n) for n in range(samples)]

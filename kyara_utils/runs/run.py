@@ -130,8 +130,8 @@ class Run:
     ) -> dict[str, Any]:
         """Write the manifest, which makes the step count as done, and return it.
 
-        counts: rows per rule, for the books of rows in and out; derived: folders that are rebuilt from the outputs and
-        whose bytes may differ between equal runs (an index), so they stay out of the downstream keys.
+        counts: rows in, out and rejected, also by rule; derived: folders that are rebuilt from the outputs and whose
+        bytes may differ between equal runs (an index), so they stay out of the downstream keys.
         """
         content = {
             "step": self.step.name,

@@ -126,7 +126,7 @@ def iter_rows(path: Path, columns: Sequence[str] | None = None, batch: int = BAT
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a small Parquet table whole, as a list of dicts: some 2 kB a row and good for 10,000s; else `iter_rows`."""
+    """Read a Parquet table whole, for small ones and steps that hold all rows: some 2 kB a row; else `iter_rows`."""
     return list(iter_rows(path))
 
 

@@ -37,7 +37,7 @@ def document_conversations(
 
     Rejects of stage `question`: call_failed, empty, truncated, not_a_request, only_stop_words, leaked_prompt, refusal,
     wrong_script, mainland_term, points_elsewhere, off_topic; of stage `checks`, by the document itself: truncated,
-    wrong_script.
+    wrong_script. Holds all drafts: good for some 100,000 chunks at once.
     """
     drafts = [new_draft(chunk, "document") for chunk in chunks]
     inputs = [{"document": shown(client, chunk)} for chunk in chunks]

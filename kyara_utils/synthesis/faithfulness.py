@@ -80,9 +80,9 @@ def _known(chunks: list[Row], pairs: int, picker: random.Random) -> list[tuple[R
     found = []
     others = [sentence for chunk in chunks[:200] for sentence in sentences(chunk["text"])]
     for chunk in picker.sample(chunks, len(chunks)):
-        said = [sentence for sentence in sentences(" ".join(chunk["text"].split())) if 12 <= len(sentence) <= 200]
-        picker.shuffle(said)
-        made = ((sentence, corrupted(sentence, others, picker)[0]) for sentence in said)
+        own = [sentence for sentence in sentences(" ".join(chunk["text"].split())) if 12 <= len(sentence) <= 200]
+        picker.shuffle(own)
+        made = ((sentence, corrupted(sentence, others, picker)[0]) for sentence in own)
         if pair := next(((true, false) for true, false in made if false), None):
             found.append((chunk, *pair))
         if len(found) == pairs:
@@ -90,9 +90,9 @@ def _known(chunks: list[Row], pairs: int, picker: random.Random) -> list[tuple[R
     return found
 
 
-def ask_statements(client: Client, said: list[tuple[Row, str]], language: str) -> list[float | None]:
+def ask_statements(client: Client, pairs: list[tuple[Row, str]], language: str) -> list[float | None]:
     """Log-odds that each statement is true to its chunk."""
-    inputs = [{"document": shown(client, chunk), "statement": text} for chunk, text in said]
+    inputs = [{"document": shown(client, chunk), "statement": text} for chunk, text in pairs]
     drafts: list[Row] = [{"calls": [], "prompts": []} for _ in inputs]
     return _ask(client, drafts, inputs, language)
 
@@ -101,8 +101,8 @@ def _ask(client: Client, drafts: list[Row], inputs: list[Row], language: str) ->
     """Log-odds of true over false; ±1 by the word alone where an endpoint gives no log-probabilities, else None."""
     labels = LABELS[language]
     responses, _ = verdicts(client, "faithful", language, drafts, inputs, labels, [])
-    said = {labels[0].lower(): 1.0, labels[1].lower(): -1.0}
-    values = [(score(response, labels), said.get(label_said(response, labels).lower())) for response in responses]
+    by_word = {labels[0].lower(): 1.0, labels[1].lower(): -1.0}
+    values = [(score(response, labels), by_word.get(label_said(response, labels).lower())) for response in responses]
     return [word if value is None else value for value, word in values]
 
 
@@ -133,7 +133,7 @@ def judge_faithfulness(
     `unfaithful`; a later round that fails ends its conversation there. Unanswerable rows are not asked.
     """
     asked = [draft for draft in drafts if draft.get("answerable", True)]
-    pairs = [(draft, number, text) for draft in asked for number, said in enumerate(_said(draft)) for text in said]
+    pairs = [(draft, number, text) for draft in asked for number, own in enumerate(_statements(draft)) for text in own]
     inputs = [{"document": _sources(client, draft), "statement": text} for draft, _, text in pairs]
     values = _ask(client, [draft for draft, _, _ in pairs], inputs, language) if inputs else []
     low: dict[tuple[int, int], list[str]] = {}
@@ -141,12 +141,12 @@ def judge_faithfulness(
         if value is not None and value < scale.threshold:
             low.setdefault((id(draft), number), []).append(text)
     for draft in asked:
-        _settle(draft, [low.get((id(draft), number), []) for number in range(len(_said(draft)))], most, scale)
+        _settle(draft, [low.get((id(draft), number), []) for number in range(len(_statements(draft)))], most, scale)
     return parted(drafts)
 
 
 def _settle(draft: Row, low: list[list[str]], most: float, scale: Calibration) -> None:
-    shares = [len(bad) / max(1, len(said)) for bad, said in zip(low, _said(draft), strict=True)]
+    shares = [len(bad) / max(1, len(made)) for bad, made in zip(low, _statements(draft), strict=True)]
     draft["unsupported"] = [round(share, 3) for share in shares]
     wrong = [number for number, share in enumerate(shares) if share > most and scale.useful]
     if wrong and wrong[0] == 0:
@@ -155,7 +155,7 @@ def _settle(draft: Row, low: list[list[str]], most: float, scale: Calibration) -
         draft["rounds"] = draft["rounds"][: wrong[0] - 1]
 
 
-def _said(draft: Row) -> list[list[str]]:
+def _statements(draft: Row) -> list[list[str]]:
     return [statements(answer) for answer in (draft["answer"], *(text for _, text in draft.get("rounds", [])))]
 
 

@@ -110,11 +110,6 @@ _RELATION = frozenset("對在為與和跟被把從由給讓使於以關請明較
 _SENTENCE = re.compile(r"[^。！？!?]*[。！？!?]")
 
 
-def is_question(text: str, language: str = "zh-Hant", style: Style = FULL) -> bool:
-    """Whether a text asks something that can be answered by who has seen nothing but the text."""
-    return not question_problem(text, language, style)[0]
-
-
 def question_problem(text: str, language: str = "zh-Hant", style: Style = FULL) -> tuple[str, str]:
     """First rule that a question breaks by itself, with the finding; ("", "") when it is sound.
 
@@ -163,12 +158,12 @@ def _introduced(text: str, found: re.Match) -> bool:
         return len(_EMPTY.sub("", before)) >= (2 if name == "d" else 3)
     if not found.group().isascii() and _apposed(before):
         return True
-    said = [_EMPTY.sub("", clause) for clause in _CLAUSE.split(before)[:-1]]
-    if head and any(head[:size] in part for part in said for size in (2, 3, 4) if len(head) >= size):
+    stated = [_EMPTY.sub("", clause) for clause in _CLAUSE.split(before)[:-1]]
+    if head and any(head[:size] in part for part in stated for size in (2, 3, 4) if len(head) >= size):
         return True
     scale = 1 if re.search(r"[\u4e00-\u9fff]", before) else 3
     earlier = _EMPTY.sub("", "".join(_SENTENCE.findall(before)))  # a whole sentence may introduce more than a clause
-    return len(earlier) >= STATED * scale or sum(map(len, said)) >= GENERAL * scale
+    return len(earlier) >= STATED * scale or sum(map(len, stated)) >= GENERAL * scale
 
 
 def _apposed(before: str) -> bool:

@@ -29,6 +29,7 @@ def prepare_pairs(
     Kept rows are in the form of `split_turns` and gain `PAIR_IDS`; rows that have them are not tokenised again.
     Counts: rows, kept, one per rule of `PAIR_RULES`, step_rows (kept rows of Step-DPO), tokens (of both answers with
     their prompts). `no_probability` is checked for `sppo_soft` alone, which needs `chosen_win` and `rejected_win`.
+    Holds all pairs with their ids as lists, 37 bytes a token: good for 200,000 pairs of 1,000 tokens.
     """
     kept, rejects, counts = [], [], dict.fromkeys(("rows", "kept", *PAIR_RULES, "step_rows", "tokens"), 0)
     for pair in pairs:

@@ -53,7 +53,7 @@ def judge_answers(
 ) -> list[Verdict]:
     """Ask every request and parse the answers, in order; an unread verdict is asked once more, then stays unscored.
 
-    `parse` returns None for what it cannot read. `again` makes the second request; by default the same one is asked
+    `parse` returns None for what it cannot read. `reask` makes the second request; by default the same one is asked
     afresh. The client stores and retries the calls, so a second run costs nothing.
     """
     first = client.ask(list(requests), label=label)

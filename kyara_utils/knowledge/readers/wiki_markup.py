@@ -29,13 +29,11 @@ SENTENCE = re.compile(r"[^。！？；\n]*[。！？；]*[」』”’）]*")
 LONGEST_PAGE = 8_000_000  # characters of markup
 
 
-def strip_markup(markup: str) -> str:
-    """Return the text of a page, headings as Markdown lines. Raises `SkipDocument` on markup beyond parsing."""
-    return wiki_text(markup)[0]
-
-
 def wiki_text(markup: str) -> tuple[str, list[str]]:
-    """Return (text, sentences taken out for a template of which nobody knows what it shows)."""
+    """Return (text, sentences taken out for a template of which nobody knows what it shows).
+
+    Headings are Markdown lines. Raises `SkipDocument` on markup beyond parsing.
+    """
     import mwparserfromhell
 
     if len(markup) > LONGEST_PAGE:

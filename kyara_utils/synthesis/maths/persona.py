@@ -42,7 +42,7 @@ def read_personas(source: str, root: Path) -> list[str]:
 class MathsWork:
     """Problems for some personas and then their solutions, as one piece of work for `until_accepted`.
 
-    `problems` keeps every problem of a usable form, solved or not.
+    `problems` keeps every problem of a usable form, solved or not: good for some 1,000,000.
     """
 
     def __init__(self, client: Client, model: str, attempts: int, samples: int, seed: int):
