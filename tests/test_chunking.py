@@ -14,7 +14,7 @@ from kyara_utils.knowledge.chunks.chunk_rows import read_chunks
 from kyara_utils.knowledge.chunks.chunking import chunk_corpus, chunk_document, iter_chunks
 from kyara_utils.knowledge.chunks.compact_table import CompactTable
 from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
-from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
+from kyara_utils.knowledge.chunks.repeated_passages import drop_near_duplicates
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.runs import KyaraError, RowWriter, read_rows
 from kyara_utils.text import near_duplicates

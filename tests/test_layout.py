@@ -5,6 +5,7 @@ one convenient import at a time and shows in no other test. `docs/design.md` say
 """
 
 import ast
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from statistics import median
@@ -75,6 +76,12 @@ def test_no_two_modules_need_each_other():
         list(TopologicalSorter({name: imports(name) for name in MODULES}).static_order())
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
+
+
+def test_no_two_modules_share_a_name():
+    """Two files called `pairs` are told apart by nothing in an editor's tab, a traceback's last line or a search."""
+    stems = [path.stem for path in MODULES.values() if not path.stem.startswith("__")]
+    assert not (shared := [stem for stem, count in Counter(stems).items() if count > 1]), shared
 
 
 def test_files_are_short_and_so_are_functions():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kyara_utils.knowledge.readers import files, pdf
+from kyara_utils.knowledge.readers import file_list, pdf
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 
 HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
@@ -204,7 +204,7 @@ def test_links_pipes_and_locked_folders_are_named(tmp_path, monkeypatch):
         return scan(path)
 
     (tmp_path / "locked").mkdir()
-    monkeypatch.setattr(files.os, "scandir", scandir)
+    monkeypatch.setattr(file_list.os, "scandir", scandir)
     items = list(read_corpus(tmp_path))
     assert [i.path for i in items if isinstance(i, Document)] == ["real/a.txt"]
     rules = dict(rows_of(items))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara_utils.knowledge.readers import documents, pages, rows, texts
+from kyara_utils.knowledge.readers import documents, pages, row_files, texts
 from kyara_utils.knowledge.readers.encodings import decode, detect
 from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.knowledge.readers.hub import parse_source
@@ -214,7 +214,7 @@ def test_a_single_line_of_megabytes_is_read_in_parts(tmp_path, monkeypatch):
     """A line longer than memory must become documents of bounded size, without losing a character."""
     monkeypatch.setattr(documents, "PART", 5000)
     monkeypatch.setattr(texts, "PART", 5000)
-    monkeypatch.setattr(rows, "LONGEST_ROW", 20_000)
+    monkeypatch.setattr(row_files, "LONGEST_ROW", 20_000)
     line = "".join(f"第{n}句，{HANT}" for n in range(500))
     write(tmp_path, {"a.txt": line, "b.jsonl": json.dumps({"text": line}) + f'\n{{"text": "{HANT}"}}\n'})
     write(tmp_path, {"c.jsonl": json.dumps({"text": line[:12_000]}, ensure_ascii=False)})

@@ -10,7 +10,7 @@ from kyara_utils.llm.client import Response
 from kyara_utils.llm.endpoints import Model
 from kyara_utils.preference import judge_pairs, sppo_preferences
 from kyara_utils.preference.judge import Verdict
-from kyara_utils.preference.pairs import preference
+from kyara_utils.preference.preference_rows import preference
 from kyara_utils.preference.rounds import train_rounds
 from kyara_utils.preference.sppo import mean_wins, win_probability
 from kyara_utils.runs.errors import KyaraError

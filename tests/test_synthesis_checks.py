@@ -5,8 +5,8 @@ import pytest
 from kyara_utils.llm import Response
 from kyara_utils.runs import KyaraError, reject
 from kyara_utils.synthesis import checks
+from kyara_utils.synthesis.accounting import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.drafts import conversation, examples_of, excerpt, problem_of, sentences
-from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.overlap import near_duplicate, overlap
 from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import structured

@@ -2,8 +2,8 @@
 
 from kyara_utils.preference.candidates import answer_all, answer_prompts, students
 from kyara_utils.preference.judge import Pair, Verdict, judge_known, judge_pairs
-from kyara_utils.preference.pairs import form_pairs, mix, rlaif_preferences, spin_preferences
-from kyara_utils.preference.report import judge_rows, judge_summary, pair_lines
+from kyara_utils.preference.judge_report import judge_rows, judge_summary, pair_lines
+from kyara_utils.preference.preference_rows import form_pairs, mix, rlaif_preferences, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 
 __all__ = [

@@ -12,7 +12,7 @@ from kyara_utils.llm import add_usage, connect, trained
 from kyara_utils.models.loading import load_model, load_tokenizer
 from kyara_utils.models.serving import servable
 from kyara_utils.preference.candidates import answer_prompts
-from kyara_utils.preference.pairs import mix, spin_preferences
+from kyara_utils.preference.preference_rows import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo

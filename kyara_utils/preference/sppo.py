@@ -15,7 +15,7 @@ from typing import Any
 from kyara_utils.llm import Client, load_prompt
 from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
-from kyara_utils.preference.pairs import STEP, preference
+from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.runs import content_id, reject
 
 Row = dict[str, Any]

@@ -1,12 +1,12 @@
 """Questions, retrieval-augmented answers, document prompts and persona maths: where training rows come from."""
 
+from kyara_utils.synthesis.accounting import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.cited import add_contexts, answer_cited, cited_conversations
-from kyara_utils.synthesis.documents import document_conversations
+from kyara_utils.synthesis.document_prompts import document_conversations
 from kyara_utils.synthesis.drafts import excerpt
 from kyara_utils.synthesis.evolve import evolve_questions
 from kyara_utils.synthesis.faithfulness import check_faithfulness
 from kyara_utils.synthesis.followups import add_rounds
-from kyara_utils.synthesis.funnel import account, drafts_begun, metrics, one_of_each_rule, rule_rows
 from kyara_utils.synthesis.maths.persona import solve_problems, write_problems
 from kyara_utils.synthesis.questions import questions_per_chunk, write_questions
 from kyara_utils.synthesis.rag import answer_questions, rag_conversations

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.golden.answers import PERCENT, check_outputs, check_unread
+from kyara_utils.evaluation.golden.answer_checks import PERCENT, check_outputs, check_unread
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.question_files import DatasetBenchmark, Row
 from kyara_utils.evaluation.registry import benchmarks, register_check

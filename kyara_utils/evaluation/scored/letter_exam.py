@@ -9,7 +9,7 @@ from typing import Any
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.backends.letters import calibrated
 from kyara_utils.evaluation.benchmark import Judge, Questions
-from kyara_utils.evaluation.golden.answers import check_exam
+from kyara_utils.evaluation.golden.answer_checks import check_exam
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.question_files import DatasetBenchmark, Row
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY

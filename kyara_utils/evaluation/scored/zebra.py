@@ -7,7 +7,7 @@ summary. The solutions are masked in the public set; a row here carries its own,
 import re
 from typing import Any
 
-from kyara_utils.evaluation.golden.answers import GRID
+from kyara_utils.evaluation.golden.answer_checks import GRID
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer
 from kyara_utils.evaluation.scored.zeroeval import Row, json_spans, last_object, load_object

@@ -11,8 +11,8 @@ from typing import Any
 
 from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.chunks.compact_table import CompactTable
-from kyara_utils.knowledge.chunks.near_duplicates import drop_near_duplicates
 from kyara_utils.knowledge.chunks.packing import MIN_CHARACTERS, pack
+from kyara_utils.knowledge.chunks.repeated_passages import drop_near_duplicates
 from kyara_utils.knowledge.readers.documents import STEP, Document
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, reject

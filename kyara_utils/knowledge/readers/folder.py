@@ -16,7 +16,7 @@ from kyara_utils.knowledge.readers.documents import (
     skip_row,
 )
 from kyara_utils.knowledge.readers.encodings import DAMAGED
-from kyara_utils.knowledge.readers.files import Found, files_of, kind_of
+from kyara_utils.knowledge.readers.file_list import Found, files_of, kind_of
 from kyara_utils.knowledge.readers.hub import PREFIX, read_hub
 from kyara_utils.knowledge.readers.json_rows import read_json
 from kyara_utils.knowledge.readers.mediawiki import read_mediawiki
@@ -24,7 +24,7 @@ from kyara_utils.knowledge.readers.office import read_docx, read_epub, read_odt,
 from kyara_utils.knowledge.readers.pages import TYPES as PAGE_TYPES
 from kyara_utils.knowledge.readers.pages import Pages
 from kyara_utils.knowledge.readers.pdf import read_pdf
-from kyara_utils.knowledge.readers.rows import read_jsonl, read_parquet
+from kyara_utils.knowledge.readers.row_files import read_jsonl, read_parquet
 from kyara_utils.knowledge.readers.sheets import read_csv
 from kyara_utils.knowledge.readers.texts import read_markdown_file, read_text_file
 from kyara_utils.runs.errors import KyaraError

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from kyara_utils.knowledge.readers.documents import Document, ReaderOptions, SkipDocument, row_documents, skip_row
 from kyara_utils.knowledge.readers.encodings import open_text
-from kyara_utils.knowledge.readers.rows import LONGEST_ROW
+from kyara_utils.knowledge.readers.row_files import LONGEST_ROW
 
 BLOCK = 1 << 16  # characters read at a time
 Items = Iterator[Document | dict[str, Any]]

@@ -13,7 +13,7 @@ from kyara_utils.knowledge.readers.documents import (
     dropped_row,
 )
 from kyara_utils.knowledge.readers.encodings import DAMAGED, decode, open_bytes
-from kyara_utils.knowledge.readers.files import Found, kind_of
+from kyara_utils.knowledge.readers.file_list import Found, kind_of
 from kyara_utils.knowledge.readers.html_text import html_to_text
 from kyara_utils.knowledge.readers.repeated import Repeated, evenly
 

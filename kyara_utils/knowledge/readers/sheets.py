@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from kyara_utils.knowledge.readers.documents import Document, ReaderOptions, SkipDocument, row_documents, skip_row
 from kyara_utils.knowledge.readers.encodings import open_text
-from kyara_utils.knowledge.readers.rows import LONGEST_ROW, check_field
+from kyara_utils.knowledge.readers.row_files import LONGEST_ROW, check_field
 
 MOST_LINES = 20_000  # of one row; quotes that stay open for longer were meant as something else
 DELIMITERS = ",;\t|"
