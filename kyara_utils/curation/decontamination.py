@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from kyara_utils.curation.rows import STEP, Row
+from kyara_utils.curation.rows import STEP
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import reject
+from kyara_utils.runs.tables import Row, reject
 from kyara_utils.text.normalise import search_text
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_\u3400-\u4dbf\u4e00-\u9fff]+|[\u3400-\u4dbf\u4e00-\u9fff]")

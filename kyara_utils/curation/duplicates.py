@@ -11,9 +11,9 @@ template, or two events (`rows.number_keys`).
 import re
 from collections.abc import Sequence
 
-from kyara_utils.curation.rows import STEP, Row, best_first, is_math, number_keys, stated_numbers
+from kyara_utils.curation.rows import STEP, best_first, is_math, number_keys, stated_numbers
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import answer, question, reject
+from kyara_utils.runs.tables import Row, answer, question, reject
 from kyara_utils.text.folding import OPERATORS, fold, fold_all, numbers
 from kyara_utils.text.near_duplicates import NearDuplicates
 

@@ -8,10 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kyara_utils.curation.rows import Row
 from kyara_utils.runs.funnel import Funnel
 from kyara_utils.runs.schemas import CONVERSATION, extend
-from kyara_utils.runs.tables import answer, question
+from kyara_utils.runs.tables import Row, answer, question
 
 Filter = Callable[[list[Row]], tuple[list[Row], list[Row]]]
 CURATED = extend(CONVERSATION, tags=list[str], score=float)

@@ -8,8 +8,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from kyara_utils.curation.rows import STEP, Row
-from kyara_utils.runs.tables import reject, turns
+from kyara_utils.curation.rows import STEP
+from kyara_utils.runs.tables import Row, reject, turns
 from kyara_utils.text.folding import prose
 from kyara_utils.text.normalise import count_scripts, language
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kyara_utils.curation.language import language_of
-from kyara_utils.curation.rows import STEP, Row
+from kyara_utils.curation.rows import STEP
 from kyara_utils.curation.turns import Unreadable, messages_of
 from kyara_utils.runs import KyaraError, content_id, iter_rows, reject
+from kyara_utils.runs.tables import Row
 
 ENDINGS = (".parquet", ".jsonl", ".json")
 CHUNK = 1 << 20  # characters read at once of a JSON array

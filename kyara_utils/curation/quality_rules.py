@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from kyara_utils.curation.rows import STEP, Row, is_math
-from kyara_utils.runs.tables import question, reject, turns
+from kyara_utils.curation.rows import STEP, is_math
+from kyara_utils.runs.tables import Row, question, reject, turns
 from kyara_utils.text.answer_rules import DEFAULT_LIMITS, Answer, Limits, first_broken, known
 
 

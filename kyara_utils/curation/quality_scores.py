@@ -4,13 +4,11 @@ Tags follow InsTag (Lu et al. 2023, arXiv 2308.07074): intentions of the instruc
 score is the log-odds of 好 over 差, read from log-probabilities; it ranks rows within a tag and is no absolute measure.
 """
 
-from typing import Any
-
 from kyara_utils.curation.tags import normalise_tags, rule_tags
 from kyara_utils.llm import Client, complete, load_prompt, log_odds, score
 from kyara_utils.runs import answer, question
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 LABELS = ("好", "差")
 SHOWN = 240  # characters of an answer that the judge reads
 

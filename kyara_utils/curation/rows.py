@@ -8,15 +8,14 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kyara_utils.runs.tables import answer, question
+from kyara_utils.runs.tables import Row, answer, question
 from kyara_utils.text.folding import OPERATORS, fold_all, numbers
 
 if TYPE_CHECKING:
     import numpy as np
 
-Row = dict[str, Any]
 STEP = "04_filtering"
 _LIST_MARK = re.compile(r"^\s*(?:\d{1,2}|[一二三四五六七八九十]{1,3})[.、)．）]\s*", re.M)
 _BESIDE_DIGIT = re.compile(rf"\d ?[{re.escape(OPERATORS)}]|[{re.escape(OPERATORS)}] ?\d")

@@ -7,8 +7,9 @@ Kyara takes the best rows of every category after tagging them "similar to InsTa
 from collections import defaultdict, deque
 from heapq import heapify, heappop
 
-from kyara_utils.curation.rows import Row, score
+from kyara_utils.curation.rows import score
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 Split = tuple[list[Row], list[Row]]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from kyara_utils.curation.cells import SAMPLE, Axes, Cells, likely
 from kyara_utils.curation.duplicates import Witness, check_share, split
-from kyara_utils.curation.rows import Row, best_first, number_keys
+from kyara_utils.curation.rows import best_first, number_keys
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 BLOCK = 8192  # rows compared with the cells at once
 PART = 512  # rows decided at once

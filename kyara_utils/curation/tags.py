@@ -7,8 +7,8 @@ and the length, about two dozen tags where InsTag has 6,587. The task is the gro
 import re
 from collections import Counter
 
-from kyara_utils.curation.rows import Row, is_math
-from kyara_utils.runs.tables import answer, meta, question
+from kyara_utils.curation.rows import is_math
+from kyara_utils.runs.tables import Row, answer, meta, question
 
 OTHER = "other"
 TASKS: tuple[tuple[str, str], ...] = (  # the first that matches is the main task; later ones are added

@@ -14,8 +14,8 @@ from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.scoring import LETTERS, UNSCORED
 from kyara_utils.runs import sample
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 Messages = list[dict[str, str]]
 HUB = "hub"
 QUESTION_FIELDS = ("question", "code", "input", "puzzle", *LETTERS)

@@ -8,12 +8,11 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.evaluation.registry import benchmarks
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 PUBLISHED = Path(__file__).resolve().parents[1] / "data" / "published_scores.csv"
 COLUMNS = ("table", "benchmark", "metric", "label", "model", "value", "unit", "n", "se", "basis", "source")
 TITLES = {

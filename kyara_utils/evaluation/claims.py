@@ -6,11 +6,10 @@ size of each benchmark.
 
 import math
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
-from typing import Any
 
 from kyara_utils.evaluation.statistics import Z95
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 Key = tuple[str, str, str]
 BASELINE = "Gemma-2-2b-it"
 FAMILY = "Kyara"  # models whose names begin so are compared with the baseline

@@ -8,12 +8,11 @@ finds a leak across Traditional and Simplified Chinese.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from kyara_utils.curation.decontamination import BOILERPLATE_ITEMS, tokens
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 Gram = tuple[str, ...]
 SHORTEST = 8  # tokens; an item of fewer cannot be told from common speech
 CLEAN, DIRTY, SHORT = "clean", "seen in training", "too short to tell"

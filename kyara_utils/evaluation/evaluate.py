@@ -11,12 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from kyara_utils.evaluation import contamination
-from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Row, Source
+from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Source
 from kyara_utils.evaluation.miniature.items import benchmark_names
 from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.evaluation.summary import by
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 log = logging.getLogger(__name__)
 Answers = dict[str, list[Row]]  # benchmark → one response a question

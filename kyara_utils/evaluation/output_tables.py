@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kyara_utils.evaluation.benchmark import Row
 from kyara_utils.evaluation.evaluate import Answers, Suite
 from kyara_utils.evaluation.judged.rated import turns_of
 from kyara_utils.evaluation.registry import get
 from kyara_utils.runs import Run, write_csv, write_rows
 from kyara_utils.runs.schemas import schema
+from kyara_utils.runs.tables import Row
 
 ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "text")
 ANSWER = ("benchmark", "model", "id", "category", "prompt", "text")

@@ -9,12 +9,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from kyara_utils.evaluation.benchmark import Benchmark, Questions, Source
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 ENV = "KYARA_EVAL_DATA"
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SPLITS = ("_test", "_dev", "_val", "_validation", "_train", "-test")

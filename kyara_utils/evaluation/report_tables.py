@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str] = (), empty: str = "No rows.") -> str:

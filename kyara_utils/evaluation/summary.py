@@ -8,7 +8,6 @@ widens the interval instead of quietly moving the score.
 
 import math
 from collections.abc import Hashable, Iterable
-from typing import Any
 
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.evaluation.statistics import (
@@ -19,8 +18,8 @@ from kyara_utils.evaluation.statistics import (
     wilson,
 )
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 BAND = "unscored items wrong at the low end, right at the high end"
 UNDER = {CORRECT: 1.0, WRONG: 0.0, UNSCORED: 0.0}
 OVER = {CORRECT: 1.0, WRONG: 0.0, UNSCORED: 1.0}

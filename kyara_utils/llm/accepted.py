@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kyara_utils.runs import reject
+from kyara_utils.runs.tables import Row
 
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
 Work = Callable[[list[Any]], tuple[list[Row], list[Row]]]
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from kyara_utils.llm import Client, Model, Request, add_usage, connect, load_prompt, trained
 from kyara_utils.models.serving import servable
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 def students(folders: dict[str, Path]) -> dict[str, Model]:

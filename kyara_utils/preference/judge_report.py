@@ -1,10 +1,7 @@
 """What a judge did: how often it survived the swap, which position it liked, whether it liked length."""
 
-from typing import Any
-
 from kyara_utils.preference.judge import Pair, Verdict
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 def judge_rows(pairs: list[tuple[Pair, Row, Row]], verdicts: list[Verdict], source: str = "rlaif") -> list[Row]:

@@ -8,13 +8,12 @@ import json
 import random
 from collections import defaultdict
 from itertools import combinations
-from typing import Any
 
 from kyara_utils.llm import load_prompt
 from kyara_utils.preference.judge import Pair, Verdict
 from kyara_utils.runs import answer, content_id, question, reject
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 STEP = "06_dpo_pair_judging"
 
 

@@ -6,7 +6,6 @@ Pairs of other sources (RLAIF, published sets) have no self in them and are trai
 """
 
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.llm import add_usage, connect, trained
 from kyara_utils.models.loading import load_model, load_tokenizer
@@ -15,12 +14,12 @@ from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.preference_rows import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.settings import DpoSettings
 from kyara_utils.training.sft import held_out_loss
 
-Row = dict[str, Any]
 SEED_STEP = 1000  # between rounds, so that no round repeats another's samples
 
 

@@ -10,15 +10,14 @@ import math
 from collections.abc import Iterable
 from itertools import combinations
 from statistics import mean
-from typing import Any
 
 from kyara_utils.llm import Client, load_prompt
 from kyara_utils.preference.candidates import answer_prompts
 from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
 from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.runs import content_id, reject
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 SEED_STEP = 50  # between the samples of one prompt, as in generate.py
 WRITTEN = {"A": 1.0, "C": 0.5, "B": 0.0}
 

@@ -5,13 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
 from kyara_utils.report.style import save_figure
 from kyara_utils.runs import Run, iter_rows, read_csv, write_csv
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 # Figure name → (function, table it is drawn from). 09 draws exactly these.
 FIGURES: dict[str, tuple[Callable, str]] = {

@@ -9,7 +9,6 @@ from matplotlib.patches import Patch
 
 from kyara_utils.report.style import (
     WIDTH,
-    Row,
     canvas,
     cells_of,
     count,
@@ -22,6 +21,7 @@ from kyara_utils.report.style import (
     text_colour,
     title,
 )
+from kyara_utils.runs.tables import Row
 
 TIE = "#ececec"
 

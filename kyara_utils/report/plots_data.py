@@ -13,7 +13,6 @@ from kyara_utils.report.style import (
     FAINT,
     INK,
     MODEL_COLOURS,
-    Row,
     canvas,
     count,
     figure_of,
@@ -24,6 +23,7 @@ from kyara_utils.report.style import (
     percent,
     title,
 )
+from kyara_utils.runs.tables import Row
 
 LANGUAGES = {
     "zh-Hant": "Traditional Chinese",

@@ -13,7 +13,6 @@ from matplotlib.patches import Patch
 from kyara_utils.report.style import (
     INK,
     WIDTH,
-    Row,
     canvas,
     cells_of,
     errors,
@@ -26,6 +25,7 @@ from kyara_utils.report.style import (
     short,
     title,
 )
+from kyara_utils.runs.tables import Row
 
 MINIATURE = "Miniature sets, no benchmark scores."
 WHISKERS = "Whiskers: 95 %, unscored items included either way."

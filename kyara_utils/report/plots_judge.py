@@ -7,19 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kyara_utils.report.style import (
-    FAINT,
-    INK,
-    MODEL_COLOURS,
-    Row,
-    canvas,
-    count,
-    figure_of,
-    names,
-    numbers,
-    percent,
-    title,
-)
+from kyara_utils.report.style import FAINT, INK, MODEL_COLOURS, canvas, count, figure_of, names, numbers, percent, title
+from kyara_utils.runs.tables import Row
 
 VERDICTS = ("A", "C", "B")
 

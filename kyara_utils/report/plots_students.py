@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from kyara_utils.report.style import (
     INK,
     MODEL_COLOURS,
-    Row,
     canvas,
     count,
     figure_of,
@@ -18,6 +17,7 @@ from kyara_utils.report.style import (
     percent,
     title,
 )
+from kyara_utils.runs.tables import Row
 
 
 @figure_of

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from kyara_utils.report.style import (
     INK,
     MODEL_COLOURS,
-    Row,
     canvas,
     count,
     errors,
@@ -24,6 +23,7 @@ from kyara_utils.report.style import (
     short,
     title,
 )
+from kyara_utils.runs.tables import Row
 
 FEW = 40  # steps, below which single packs decide how a curve looks
 

@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
+
 
 
 def parsed(value: Any) -> Any:

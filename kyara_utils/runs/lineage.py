@@ -18,9 +18,9 @@ from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 from kyara_utils.runs.passport import render_html, render_text
 from kyara_utils.runs.places import find_places, place_of, reading, resolve_id, rows_where, tables_of
+from kyara_utils.runs.tables import Row
 
 __all__ = ["lineage", "read_calls", "render_html", "render_text"]
-Row = dict[str, Any]
 CALL_KEYS = ("call_id", "call_ids", "calls")
 CITING_KEYS = ("hits", "digests", "context")  # of `meta` or a draft: chunks that were shown, parents or not
 CHILDREN = 50  # a passport lists so many; the rest are counted

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
+
 TEMPLATES = Path(__file__).with_name("templates")
 TEXT_LIMIT, PAGE_LIMIT = 600, 20_000  # characters shown of one value
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -47,10 +48,9 @@ def render_html(passport: Row) -> str:
     import jinja2
 
     options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), **options)
+    page = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), **options).get_template("passport.html")
     title = shown(f"{passport['id']} · recipe {passport['recipe']}", 200)
     anchors = {shown(node["id"], PAGE_LIMIT): f"row-{number}" for number, node in enumerate(passport["nodes"])}
-    page = environment.get_template("passport.html")
     return page.render(title=title, anchors=anchors, blocks=blocks(passport, PAGE_LIMIT))
 
 

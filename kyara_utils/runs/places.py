@@ -8,8 +8,8 @@ from typing import Any
 
 from kyara_utils.runs.calls import parsed
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 JSON_COLUMNS = ("meta", "verdicts", "row")
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from kyara_utils.runs.funnel import Funnel, funnel_of_stages
-from kyara_utils.synthesis.drafts import Row
+from kyara_utils.runs.tables import Row
 
 STAGES = ("question", "answer", "checks")  # at which a draft can end, in order
 SOURCES = ("rag", "followup", "rag_cited", "document")

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 
 from kyara_utils.llm import Response
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, passage, sentences
+from kyara_utils.synthesis.drafts import passage, sentences
 from kyara_utils.synthesis.overlap import overlap
 
 CITATION = re.compile(r"【([^【】\n]{1,40})】")

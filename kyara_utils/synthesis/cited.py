@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 from kyara_utils.llm import Client, Request, load_prompt
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.citations import (
     CITATION,
@@ -21,7 +22,6 @@ from kyara_utils.synthesis.citations import (
     titles_of,
 )
 from kyara_utils.synthesis.drafts import (
-    Row,
     conversation,
     end,
     examples_shown,

@@ -5,9 +5,9 @@ document) as a SFT example". Rich in knowledge, weak in following instructions, 
 """
 
 from kyara_utils.llm import Client, Response
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
-    Row,
     conversation,
     end,
     examples_shown,

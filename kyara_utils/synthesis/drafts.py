@@ -7,13 +7,12 @@ A draft is a dict: `id, kind, chunk, question, calls, prompts`, and what each st
 import json
 import random
 import re
-from typing import Any
 
 from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds
 from kyara_utils.runs import KyaraError, content_id, reject
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis.styles import style_of, task_of
 
-Row = dict[str, Any]
 STEP = "02_rag_sft_synthesis"
 PATH = ("question_kind", "queries", "digests", "evolution", "followup", "unsupported")  # of a draft, kept in `meta`
 SENTENCE_END = re.compile(r"(?<=[。！？!?])|(?<=\.)\s")

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kyara_utils.llm import Client, Response, score
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, examples_shown, problem_of, share_of, verdicts, write
+from kyara_utils.synthesis.drafts import examples_shown, problem_of, share_of, verdicts, write
 from kyara_utils.synthesis.overlap import jaccard, overlap
 from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.styles import FULL, Style, limits, style_of

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kyara_utils.llm import Client, score
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis.corruption import corrupted
-from kyara_utils.synthesis.drafts import Row, end, parted, sentences, shown, verdicts
+from kyara_utils.synthesis.drafts import end, parted, sentences, shown, verdicts
 from kyara_utils.synthesis.rag import sources_of
 from kyara_utils.synthesis.retrieval import label_said
 

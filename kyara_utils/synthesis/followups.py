@@ -5,8 +5,9 @@ fails a check is left out and the conversation keeps the rounds it has, so nothi
 """
 
 from kyara_utils.llm import Client, Response
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.drafts import Row, examples_shown, problem_of, shown, write
+from kyara_utils.synthesis.drafts import examples_shown, problem_of, shown, write
 from kyara_utils.synthesis.overlap import near_duplicate
 from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import sources_of

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kyara_utils.llm import Client, Response
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
-    Row,
     end,
     examples_shown,
     new_draft,

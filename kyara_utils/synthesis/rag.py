@@ -4,9 +4,9 @@ import json
 import re
 
 from kyara_utils.llm import Client
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import (
-    Row,
     end,
     examples_shown,
     parted,

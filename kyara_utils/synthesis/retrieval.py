@@ -10,9 +10,9 @@ from typing import Any
 
 from kyara_utils.knowledge.index.ranking import fuse
 from kyara_utils.llm import Client, score
+from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis.checks import leaked_prompt
 from kyara_utils.synthesis.drafts import (
-    Row,
     examples_shown,
     excerpt,
     passage,

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kyara_utils.runs import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 LEAST = 80  # characters of a chunk that says enough to be asked about (four times that in English)
 
 

@@ -5,13 +5,11 @@ that is not what the text says would show.
 """
 
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models import loading
+from kyara_utils.runs.tables import Row
 from kyara_utils.training.data import encoded
 from kyara_utils.training.pair_rows import pair_ids
-
-Row = dict[str, Any]
 
 
 def token_logprobs(model, ids: list[int], positions: list[int] | None = None):

@@ -9,13 +9,11 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from kyara_utils.models.chat_templates import TemplateError, check_turns, encode
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import content_id, reject
+from kyara_utils.runs.tables import Row, content_id, reject
 
-Row = dict[str, Any]
 STEP = "05_sft"
 RULES = ("bad_turns", "template", "too_long", "fully_masked", "several_bos")
 MASKED = -100  # a label that no loss counts, as PyTorch's cross entropy ignores it

@@ -5,19 +5,17 @@ two, and the reference is certainly the model in `model_dir`. Paper: https://arx
 """
 
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models import loading
 from kyara_utils.models.bases import check_tokenizer
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 from kyara_utils.training.data import fingerprint
 from kyara_utils.training.launch import run_job
 from kyara_utils.training.losses import WINS
 from kyara_utils.training.pair_rows import PAIR_IDS, prepare_pairs
 from kyara_utils.training.settings import DpoSettings
 from kyara_utils.training.stage import run_stage
-
-Row = dict[str, Any]
 
 
 def train_dpo(model_dir: Path, pairs: list[Row], out_dir: Path, settings: DpoSettings, progress: bool = True) -> Row:

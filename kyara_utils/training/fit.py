@@ -5,17 +5,16 @@ import time
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models import loading
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 from kyara_utils.training import trainer_run, trl_internals
 from kyara_utils.training.memory import used_memory
 from kyara_utils.training.methods import load_for_training, save_trained
 from kyara_utils.training.trainer_config import trainer_config
 
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
 LOOKED_AT = 512  # training pairs at most whose rewards are measured afterwards: all would cost a quarter of an epoch
 COLUMNS = {  # of the curve beside step, loss and learning_rate: ours = TRL's
     "sft": {"tokens": "num_tokens"},

@@ -5,16 +5,15 @@ A model trained with a wrong mask or template shows here first: it does not stop
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.llm import Request, connect
 from kyara_utils.llm import trained as trained_model
 from kyara_utils.models.chat_templates import token_ids
 from kyara_utils.models.generation import Ask, generate
 from kyara_utils.models.loading import load_model, load_tokenizer
+from kyara_utils.runs.tables import Row
 from kyara_utils.text.normalise import script_of
 
-Row = dict[str, Any]
 BATCH = 8  # conversations that transformers answers at once
 CHECKS = ("stopped", "right_script", "template_intact")
 

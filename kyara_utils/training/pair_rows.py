@@ -11,10 +11,9 @@ first: the prompt is everything before the last assistant turn, so no turn of th
 from typing import Any
 
 from kyara_utils.models.chat_templates import check_turns, token_ids, turn_end
-from kyara_utils.runs.tables import reject
+from kyara_utils.runs.tables import Row, reject
 from kyara_utils.training.losses import WINS
 
-Row = dict[str, Any]
 STEP = "07_dpo"
 PAIR_IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 SIDES = ("chosen", "rejected")

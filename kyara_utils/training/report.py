@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any
 
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
+
 ROUND_COLUMNS = ("round", "model", "held_out", "final_accuracy", "final_margin", "pairs")
 
 

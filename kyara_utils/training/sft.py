@@ -6,18 +6,17 @@ from the first one's folder with a fresh optimizer.
 """
 
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models import loading
 from kyara_utils.models.bases import check_tokenizer
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 from kyara_utils.training.data import encoded, fingerprint, training_row
 from kyara_utils.training.launch import Job, run_job
 from kyara_utils.training.methods import packs
 from kyara_utils.training.settings import SftSettings
 from kyara_utils.training.stage import run_stage
 
-Row = dict[str, Any]
 ALL, FIRST = "all", "the first row"
 
 

@@ -11,20 +11,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.models.bases import MAPPING
 from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.precision import choose_precision
 from kyara_utils.runs.files import read_json, replace_text
-from kyara_utils.runs.tables import content_id
+from kyara_utils.runs.tables import Row, content_id
 from kyara_utils.training.estimate import model_facts
 from kyara_utils.training.launch import Job, world_size
 from kyara_utils.training.memory import check_disk, check_memory
 from kyara_utils.training.settings import Settings
 
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
 RECORD = "training.json"
 MODEL_FILES = (RECORD, "model.gguf", "*.safetensors", "*.safetensors.index.json", MAPPING, "adapter")
 VERSION = 5  # part of the key: raise it when training would give other weights, or the record other fields

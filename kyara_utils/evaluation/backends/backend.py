@@ -23,8 +23,7 @@ from kyara_utils.evaluation.scoring import LETTERS
 from kyara_utils.llm import Request, label_logprobs
 from kyara_utils.llm.ask import TOP
 from kyara_utils.runs.errors import KyaraError
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 class TransformersBackend:

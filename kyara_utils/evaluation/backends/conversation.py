@@ -4,11 +4,10 @@ A base model, which knows no turns, gets the same worked examples before its fir
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from kyara_utils.llm import Client, Request, load_prompt
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 Messages = list[dict[str, str]]
 REPEAT_PENALTY = 1.1  # small models otherwise repeat one sentence to the end
 Reply = Callable[[list[Messages]], list[Row]]

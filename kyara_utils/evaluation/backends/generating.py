@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 TOKEN_BUDGET = 4096  # prompt and answer tokens a batch
 TAIL = 24  # tokens looked at for a stop text after each step; no stop text of ours is longer
-
-Row = dict[str, Any]
 
 
 def generate_texts(

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 class Journal:

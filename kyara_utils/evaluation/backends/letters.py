@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from kyara_utils.evaluation.scoring import LETTERS, UNSCORED, WRONG, score_choice
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 def exam_prompt(item: Row) -> str:

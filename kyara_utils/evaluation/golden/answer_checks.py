@@ -4,17 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from kyara_utils.evaluation.golden.figures import Figure, failure, not_run
-from kyara_utils.evaluation.golden.golden_files import (
-    Row,
-    compare,
-    read_expected,
-    read_named,
-    read_records,
-    record_files,
-)
+from kyara_utils.evaluation.golden.golden_files import compare, read_expected, read_named, read_records, record_files
 from kyara_utils.evaluation.judged.judgment_files import reading
 from kyara_utils.evaluation.scored import exam
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 PRINTED = 0.005 + 1e-9  # figures printed to two decimals; one item of the largest set is 0.036
 PERCENT = {"accuracy": PRINTED, "no_answer": PRINTED, "total": 0.0}

@@ -11,8 +11,8 @@ from typing import Any
 
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json")
 MOST_BYTES = 512 * 2**20  # after decompression; the largest published file is a hundredth of it
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, RecursionError)  # what reading a damaged file raises

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kyara_utils.evaluation.golden.figures import Figure, failure, not_run
-from kyara_utils.evaluation.golden.golden_files import Row, read_named, read_records, record_files
+from kyara_utils.evaluation.golden.golden_files import read_named, read_records, record_files
 from kyara_utils.evaluation.judged.judgment_files import reading
 from kyara_utils.evaluation.scored import ifeval
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 RULES = ("strict", "loose")
 

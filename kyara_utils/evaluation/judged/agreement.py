@@ -13,9 +13,10 @@ from typing import Any
 
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import compare
-from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table
+from kyara_utils.evaluation.judged.judgment_files import check_files, read_table
 from kyara_utils.evaluation.registry import register_check
 from kyara_utils.evaluation.statistics import bootstrap_mean, pearson, wilson
+from kyara_utils.runs.tables import Row
 
 ORDERS = ("swap = False", "swap = True")
 

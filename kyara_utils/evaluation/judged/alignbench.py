@@ -17,7 +17,7 @@ from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.card import load_published
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import read_records
-from kyara_utils.evaluation.judged.judgment_files import Row, read_table, reading
+from kyara_utils.evaluation.judged.judgment_files import read_table, reading
 from kyara_utils.evaluation.judged.loop import Message, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import parse_overall, parse_ratings
 from kyara_utils.evaluation.judged.rated import Paths, Rated
@@ -26,6 +26,7 @@ from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 REASONING = {"数学计算": "math", "逻辑推理": "logic"}
 LANGUAGE = {

@@ -17,7 +17,7 @@ import numpy as np
 from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.golden.figures import Figure, not_run
 from kyara_utils.evaluation.golden.golden_files import compare, read_records
-from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table, reading
+from kyara_utils.evaluation.judged.judgment_files import check_files, read_table, reading
 from kyara_utils.evaluation.judged.length import LengthControl, difficulties, find_difficulty, load_difficulty
 from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_answers
 from kyara_utils.evaluation.judged.rated import Paths, Rated, shares
@@ -25,6 +25,7 @@ from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean, percentile_interval
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 FIRST, SECOND = "m", "M"  # the names under which the judge sees the two answers

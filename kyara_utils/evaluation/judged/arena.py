@@ -20,13 +20,14 @@ from kyara_utils.evaluation.judged.bradley_terry import (
     bradley_terry,
     win_rate,
 )
-from kyara_utils.evaluation.judged.judgment_files import Row, check_files, read_table, reading
+from kyara_utils.evaluation.judged.judgment_files import check_files, read_table, reading
 from kyara_utils.evaluation.judged.loop import Message, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import LABELS, arena_labels, parse_label
 from kyara_utils.evaluation.judged.rated import Paths, Rated, shares
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import percentile_interval
 from kyara_utils.llm import Client, Request, Response
+from kyara_utils.runs.tables import Row
 
 BASELINE = "gpt-4-0314"
 STRONG = 3  # how often a `>>` verdict counts

@@ -4,13 +4,11 @@ import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import DAMAGE, UNREADABLE, read_records, record_files
 from kyara_utils.runs.errors import KyaraError
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import read_records
-from kyara_utils.evaluation.judged.judgment_files import Row, check_files, reading
+from kyara_utils.evaluation.judged.judgment_files import check_files, reading
 from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import parse_score, parse_winner
 from kyara_utils.evaluation.judged.rated import Paths, Rated
@@ -21,6 +21,7 @@ from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 JUDGE_TOKENS = 2048

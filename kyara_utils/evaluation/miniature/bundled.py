@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kyara_utils.evaluation.benchmark import Benchmark, Questions, Row, Source
+from kyara_utils.evaluation.benchmark import Benchmark, Questions, Source
 from kyara_utils.evaluation.judged.rated import turns_of
 from kyara_utils.evaluation.miniature.items import item_text, load_items
+from kyara_utils.runs.tables import Row
 
 
 class Bundled(Benchmark):

@@ -1,10 +1,10 @@
 """Bundled miniature: instructions that a program can verify, after IFEval."""
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.benchmark import Row
 from kyara_utils.evaluation.miniature.bundled import Bundled
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scoring import score_instruction
+from kyara_utils.runs.tables import Row
 
 
 @register

@@ -1,10 +1,10 @@
 """Bundled miniature: word problems with a number for an answer, read strictly and leniently."""
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.benchmark import Row
 from kyara_utils.evaluation.miniature.bundled import Bundled
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scoring import score_maths
+from kyara_utils.runs.tables import Row
 
 LONGEST = 100  # tokens
 

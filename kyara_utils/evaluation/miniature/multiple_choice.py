@@ -5,9 +5,10 @@ from typing import Any
 
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.backends.letters import calibrated
-from kyara_utils.evaluation.benchmark import Judge, Questions, Row
+from kyara_utils.evaluation.benchmark import Judge, Questions
 from kyara_utils.evaluation.miniature.bundled import Bundled
 from kyara_utils.evaluation.registry import register
+from kyara_utils.runs.tables import Row
 
 
 @register

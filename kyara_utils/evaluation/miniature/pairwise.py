@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.benchmark import Judge, Questions, Row, Source
+from kyara_utils.evaluation.benchmark import Judge, Questions, Source
 from kyara_utils.evaluation.judged.pairs import judge_models
 from kyara_utils.evaluation.miniature.bundled import Bundled
 from kyara_utils.evaluation.miniature.items import load_items
 from kyara_utils.evaluation.registry import register
+from kyara_utils.runs.tables import Row
 
 SETS = ("open_questions", "two_turn")
 

@@ -1,9 +1,9 @@
 """CRUXEval's output prediction: what does a Python call return?"""
 
-from kyara_utils.evaluation.question_files import Row
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored import zeroeval
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer
+from kyara_utils.runs.tables import Row
 
 
 @register

@@ -13,8 +13,8 @@ from typing import Any
 
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 CARD = "mean_of_groups"
 LONGEST = 100_000  # characters; a longer response is unscored (TC-Eval's own stop at a few hundred tokens)
 

@@ -1,8 +1,8 @@
 """GSM8K: word problems of grade-school mathematics with a whole number for an answer."""
 
-from kyara_utils.evaluation.question_files import Row
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer
+from kyara_utils.runs.tables import Row
 
 
 @register

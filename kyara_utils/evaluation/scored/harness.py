@@ -13,8 +13,7 @@ from kyara_utils.evaluation.scored import ifeval
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.evaluation.statistics import wilson
 from kyara_utils.runs.errors import KyaraError
-
-Row = dict[str, Any]
+from kyara_utils.runs.tables import Row
 
 # Choices per task, for the chance level; object_counting offers 0–18 and is normalised as 19 choices.
 CHOICES = {

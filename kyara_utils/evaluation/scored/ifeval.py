@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 RANDOM_KEYS = (1122, 1129)  # letters "#" and "!", which the checker replaces by a random one, as upstream has it
 SEED = 0
 LANGUAGE_RULES = ("response_language", "english_capital", "english_lowercase")

@@ -10,11 +10,12 @@ from pathlib import Path
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.golden.answer_checks import PERCENT, check_outputs, check_unread
 from kyara_utils.evaluation.golden.figures import Figure
-from kyara_utils.evaluation.question_files import DatasetBenchmark, Row
+from kyara_utils.evaluation.question_files import DatasetBenchmark
 from kyara_utils.evaluation.registry import benchmarks, register_check
 from kyara_utils.evaluation.scored import zeroeval
 from kyara_utils.evaluation.scoring import LETTERS
 from kyara_utils.llm import load_prompt
+from kyara_utils.runs.tables import Row
 
 RULE = "JSON answer, own prompt, greedy"
 READ = {"strict": "read by ZeroEval's rules", "lenient": "read wherever it stands"}

@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from kyara_utils.evaluation import summary
-from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Row, Source
+from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Source
 from kyara_utils.evaluation.golden import ifeval_verdicts
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.harness import leaderboard_scores, normalise, run_harness
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
 
 log = logging.getLogger(__name__)
 

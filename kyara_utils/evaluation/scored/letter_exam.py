@@ -11,10 +11,11 @@ from kyara_utils.evaluation.backends.letters import calibrated
 from kyara_utils.evaluation.benchmark import Judge, Questions
 from kyara_utils.evaluation.golden.answer_checks import check_exam
 from kyara_utils.evaluation.golden.figures import Figure
-from kyara_utils.evaluation.question_files import DatasetBenchmark, Row
+from kyara_utils.evaluation.question_files import DatasetBenchmark
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
 from kyara_utils.evaluation.scoring import CORRECT, LETTERS
 from kyara_utils.evaluation.statistics import paired_bootstrap
+from kyara_utils.runs.tables import Row
 
 RULE = "letter log-probability, zero-shot"
 

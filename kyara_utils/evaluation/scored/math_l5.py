@@ -1,8 +1,8 @@
 """MATH-L5: the hardest level of the MATH problems, with numbers for answers."""
 
-from kyara_utils.evaluation.question_files import Row
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer, plain_item
+from kyara_utils.runs.tables import Row
 
 
 @register

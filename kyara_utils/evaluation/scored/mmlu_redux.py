@@ -1,10 +1,10 @@
 """MMLU-Redux: MMLU's questions that annotators found sound, or whose wrong key they put right."""
 
-from kyara_utils.evaluation.question_files import Row
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored import zeroeval
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer
 from kyara_utils.evaluation.scoring import LETTERS
+from kyara_utils.runs.tables import Row
 
 
 @register

@@ -10,8 +10,9 @@ from typing import Any
 from kyara_utils.evaluation.golden.answer_checks import GRID
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scored.json_answer import JsonAnswer
-from kyara_utils.evaluation.scored.zeroeval import Row, json_spans, last_object, load_object
+from kyara_utils.evaluation.scored.zeroeval import json_spans, last_object, load_object
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
+from kyara_utils.runs.tables import Row
 
 SIZES = {
     "small": "2*2 2*3 2*4 2*5 2*6 3*2 3*3 4*2".split(),

@@ -15,8 +15,8 @@ from typing import Any
 
 from kyara_utils.evaluation.scored.rational import evaluate
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG, outcome
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 LONGEST = 1_000_000
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BRACE = re.compile(r"[{}]")

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.llm import complete, load_prompt
 from kyara_utils.runs import reject
-from kyara_utils.runs.tables import read_jsonl
+from kyara_utils.runs.tables import Row, read_jsonl
 
-Row = dict[str, Any]
 STEP = "01_corpus_indexing"
 BUNDLED = Path(__file__).parents[2] / "data" / "known_items.jsonl"
 SHORTEST = 6  # characters of a question that says what it is about

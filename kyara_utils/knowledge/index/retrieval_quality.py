@@ -5,13 +5,12 @@ then 1 / log2(1 + rank) (Järvelin and Kekäläinen 2002, one relevant item), re
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from kyara_utils.knowledge.index.ranking import Index, Mode
+from kyara_utils.runs.tables import Row
 
-Row = dict[str, Any]
 MODES: tuple[Mode, ...] = ("dense", "bm25", "hybrid")
 DEPTH = 10
 RECALLS = (1, 5, 10)

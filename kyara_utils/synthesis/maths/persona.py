@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kyara_utils.llm import Client, Response, complete, load_prompt, log_odds, score
 from kyara_utils.runs import KyaraError, content_id, read_jsonl
-from kyara_utils.synthesis.drafts import Row, conversation, problem_of, split
+from kyara_utils.runs.tables import Row
+from kyara_utils.synthesis.drafts import conversation, problem_of, split
 from kyara_utils.synthesis.maths.answers import Answer, final_answer
 from kyara_utils.synthesis.maths.rules import REFUTED, VERIFIED, check_solution, problem_rule
 from kyara_utils.synthesis.styles import Style, style_of, task_of
