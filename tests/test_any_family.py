@@ -5,14 +5,17 @@ llama.cpp's export knows Gemma alone; another family must not fail three steps a
 
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import test_training as shared
 from test_preference import Judge
 
-from kyara_utils.evaluation.backends.backend import EndpointBackend
+from kyara_utils.evaluation import stages
+from kyara_utils.evaluation.backends import backend
+from kyara_utils.evaluation.backends.backend import EndpointBackend, TransformersBackend
 from kyara_utils.llm import Request, connect, label_logprobs, trained
-from kyara_utils.models import loading
+from kyara_utils.models import loading, serving
 from kyara_utils.models.bases import base_model_dir
 from kyara_utils.models.chat_templates import TemplateError, encode, render_row, token_ids, turn_end
 from kyara_utils.models.generation import Ask, generate, prompt_ids
@@ -136,6 +139,31 @@ def test_log_probabilities_are_those_of_the_model(student, tmp_path):
     assert len(chat.logprobs[0]) > 20 and "not held to a JSON schema" in held.error
 
 
+def test_a_stage_of_the_evaluation_is_asked_through_the_ledger(student, tmp_path, monkeypatch):
+    """Its letters are those of the log-likelihoods; a rerun asks nothing again."""
+    monkeypatch.setattr(backend, "TOP", 300)  # of a random model the letters are not among the likely tokens
+    items = [{"id": str(n), "question": text, "answer": "B"} for n, text in enumerate(("1+1?", "a longer one?", "c"))]
+    stage = stages.Stage("dpo", student, trained("dpo", student))
+    run = SimpleNamespace(store_path=tmp_path / "calls.sqlite", input=lambda *_: tmp_path / "none")
+    local = TransformersBackend(loading.load_model(student), loading.load_tokenizer(student))
+    wanted, talk = local.choose(items), [{"id": "g", "messages": [{"role": "user", "content": "a"}]}]
+    for calls in (4, 0):
+        with stages.asked(stage, run) as served:
+            found, said = served.choose(items), served.generate(talk, 6)
+            assert (served.usage["calls"], served.usage["stored"]) == (calls, 4 - calls)
+        assert [row["logprobs"] for row in found] == [pytest.approx(row["logprobs"], abs=1e-4) for row in wanted]
+        assert [row["chosen"] for row in found] == [row["chosen"] for row in wanted] and said == local.generate(talk, 6)
+
+
+def test_a_cpu_serves_in_the_numbers_that_no_measurement_chooses(student, monkeypatch):
+    """The ledger keeps answers under the weights; a busy moment must not decide which numbers they were computed in."""
+    import torch
+
+    monkeypatch.setattr(serving, "choose_precision", lambda: ("cpu", "bfloat16", "measured in a busy moment"))
+    with serving.FolderServer(student) as server:
+        assert server.model.dtype == torch.float32
+
+
 def test_the_whole_way_of_a_student(student, rows, tmp_path):
     """05 trains and tries it, 06 samples it, 07 trains it on pairs and lets it play, 08 asks it, all without a GGUF."""
     store, vocabulary = tmp_path / "calls.sqlite", tmp_path / "none"
@@ -181,11 +209,8 @@ def test_the_whole_way_of_a_student(student, rows, tmp_path):
     assert all(one["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) for one in rounds)
 
     with connect(trained("dpo", servable(tmp_path / "dpo")), store) as client:
-        item = {"id": "i", "question": "1+1?", "choices": ["1", "2", "3", "4"], "answer": "B", "subject": "s",
-                "group": "g"}  # fmt: skip
-        (chosen,) = EndpointBackend(client).choose([item])
         (said,) = EndpointBackend(client).generate([{"id": "g", "messages": rows[0]["messages"][:1]}], 8)
-    assert chosen["chosen"] in "ABCD" and said["text"] is not None
+    assert said["text"] is not None and not said["error"]
 
 
 def test_an_endpoint_of_that_name_answers_for_the_weights_here(student, tmp_path):

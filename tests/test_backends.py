@@ -15,7 +15,7 @@ from kyara_utils.evaluation.backends.backend import EndpointBackend, ReplayBacke
 from kyara_utils.evaluation.backends.journal import Journal
 from kyara_utils.evaluation.benchmark import Source
 from kyara_utils.evaluation.registry import benchmarks, get
-from kyara_utils.llm import Response
+from kyara_utils.llm import Model, Response, endpoints
 from kyara_utils.runs.errors import KyaraError
 
 TRUTH = Path(__file__).resolve().parents[1].parent / "shared" / "ground_truth"
@@ -230,24 +230,27 @@ def test_a_failed_turn_leaves_no_answer_and_says_why():
     ]
 
 
-def test_a_stage_without_a_gguf_is_asked_in_this_process(tmp_path, monkeypatch):
-    """A student of another family than Gemma has no GGUF; step 08 must not fail on it."""
-    made = []
-    monkeypatch.setattr(stages, "TransformersBackend", lambda folder, journal: made.append((folder, journal)))
-    run = SimpleNamespace(path=lambda name: tmp_path / name)
-    with stages.asked(stages.Stage("dpo", tmp_path / "dpo", None), run):
-        assert made == [(tmp_path / "dpo", tmp_path / "answers_dpo.jsonl")]
-
-
-def test_stages_serve_what_has_a_gguf(tmp_path, monkeypatch):
+def test_stages_serve_a_gguf_or_the_folder_with_room_for_long_answers(tmp_path, monkeypatch):
+    """A student of another family than Gemma has no GGUF; answers of 4,096 tokens do not fit the usual context."""
     for name in ("base", "sft", "dpo"):
         (tmp_path / name).mkdir()
     (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen3"}')
     (tmp_path / "sft" / "model.gguf").write_bytes(b"GGUF")
     run = SimpleNamespace(
-        input=lambda step, name: tmp_path / name, params_of=lambda step: {"base_model": "somebody/qwen"}
-    )
-    monkeypatch.setattr(stages, "trained", lambda name, path: SimpleNamespace(name=name))
-    assert [(stage.name, stage.model is None) for stage in stages.stages(run)] == [
-        ("base", True), ("sft", False), ("dpo", True),
-    ]  # fmt: skip
+        input=lambda step, name: tmp_path / name, params_of=lambda step: {"base_model": "somebody/qwen"},
+        path=lambda name: tmp_path / "08_eval" / name,
+    )  # fmt: skip
+    found = {stage.name: stage.model for stage in stages.stages(run, 4096)}
+    assert {name: model.gguf or model.folder for name, model in found.items()} == {
+        "base": str(tmp_path / "base"), "sft": str(tmp_path / "sft" / "model.gguf"), "dpo": str(tmp_path / "dpo"),
+    }  # fmt: skip
+    assert {model.context for model in found.values()} == {2048 + 2 * 4096}
+    run.params_of = lambda step: {"base_model": stages.PACKAGED}
+    packaged = stages.stages(run, 64)[0].model
+    assert (packaged.name, packaged.package, packaged.context) == ("base", stages.PACKAGED, 2048 + 2 * 64)
+    endpoint = {"base": Model("base", base_url="http://127.0.0.1:9/v1")}
+    monkeypatch.setattr(endpoints, "load_models", lambda root=None: endpoint)
+    run.params_of = lambda step: {"base_model": "somebody/gemma"}
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "gemma3_text"}')
+    served = stages.stages(run, 64)[0].model
+    assert (served.urls, served.folder) == (["http://127.0.0.1:9/v1"], str(tmp_path / "base")), "no GGUF is written"

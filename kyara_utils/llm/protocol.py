@@ -12,7 +12,8 @@ from kyara_utils.llm.prompts import Message, plain_text
 # Names under which engines take what OpenAI's own API lacks; a field that an engine does not know is left out.
 PENALTY = {"llamacpp": "repeat_penalty", "vllm": "repetition_penalty", "sglang": "repetition_penalty"}
 # Most alternatives per token: OpenAI's limit and vLLM's default (--max-logprobs); its old text endpoint gives five.
-MOST_LOGPROBS = {"openai": 20, "vllm": 20, "sglang": 20, "llamacpp": 64}
+# llama.cpp and the models that this process serves give as many as are asked for.
+MOST_LOGPROBS = {"openai": 20, "vllm": 20, "sglang": 20}
 OLD_LOGPROBS = 5
 
 
@@ -97,7 +98,9 @@ def _completion(model: Model, request: Request, engine: str) -> dict[str, Any]:
     if request.schema:
         extra |= _plain_schema(request.schema, engine)
     if request.top_logprobs:
-        extra["logprobs"] = _alternatives(model, request, OLD_LOGPROBS if engine == "openai" else MOST_LOGPROBS[engine])
+        extra["logprobs"] = _alternatives(
+            model, request, OLD_LOGPROBS if engine == "openai" else MOST_LOGPROBS.get(engine)
+        )
     return extra
 
 
@@ -110,8 +113,8 @@ def _plain_schema(schema: dict[str, Any], engine: str) -> dict[str, Any]:
     return {"json_schema": schema} if engine == "llamacpp" else {}
 
 
-def _alternatives(model: Model, request: Request, most: int) -> int:
-    return min(request.top_logprobs, model.top_logprobs or most)
+def _alternatives(model: Model, request: Request, most: int | None) -> int:
+    return min(request.top_logprobs, model.top_logprobs or most or request.top_logprobs)
 
 
 def _chat(model: Model, request: Request, engine: str) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def _chat(model: Model, request: Request, engine: str) -> dict[str, Any]:
         named = {"name": "answer", "schema": schema, "strict": strict}
         extra["response_format"] = {"type": "json_schema", "json_schema": named}
     if request.top_logprobs:
-        extra |= {"logprobs": True, "top_logprobs": _alternatives(model, request, MOST_LOGPROBS[engine])}
+        extra |= {"logprobs": True, "top_logprobs": _alternatives(model, request, MOST_LOGPROBS.get(engine))}
     return extra
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kyara_utils.models.chat_templates import turn_end
+from kyara_utils.models.chat_templates import TemplateError, turn_end
 
 PENALISED = 64  # last tokens whose repetition is penalised, llama.cpp's `repeat_last_n`
 TAIL = 24  # tokens looked at for a stop text after each step
@@ -47,8 +47,16 @@ def prompt_ids(tokenizer, text: str) -> list[int]:
 def end_ids(model, tokenizer) -> list[int]:
     """Return the tokens at which an answer ends: those that the model names, end of text, end of turn."""
     named = model.generation_config.eos_token_id
-    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, turn_end(tokenizer)]
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, _turn_end(tokenizer)]
     return sorted({number for number in found if number is not None})
+
+
+def _turn_end(tokenizer) -> int | None:
+    """None for a tokenizer without turns, or whose template shows no end of them."""
+    try:
+        return turn_end(tokenizer) if tokenizer.chat_template else None
+    except TemplateError:
+        return None
 
 
 def generate(model, tokenizer, asks: Sequence[Ask], special: bool = False) -> list[Answer]:

@@ -41,7 +41,10 @@ class FolderServer:
 
     def __init__(self, folder: Path, *, parallel: int = 4, context: int = 2048, port: int = 0):
         self.tokenizer = load_tokenizer(folder)
-        self.model = load_model(folder, dtype=choose_precision()[1]).eval()
+        device, dtype, _ = choose_precision()
+        # a CPU's choice is a measurement, and one key of the ledger must not stand for two kinds of numbers; a CPU
+        # that trains faster in bf16 does not decode faster in it
+        self.model = load_model(folder, device, "float32" if device == "cpu" else dtype).eval()
         self.parallel, self.context = parallel, context
         self._waiting: queue.Queue[tuple[Ask, Future] | None] = queue.Queue()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"owner": self}))
