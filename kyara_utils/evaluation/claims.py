@@ -1,4 +1,4 @@
-"""What the published tables can bear: which differences exceed their noise, and which averages follow from their parts.
+"""What the published tables show: which differences exceed their noise, and which averages follow from their parts.
 
 A table printed without n or interval invites belief in every gain. Both checks need nothing but the table and the
 size of each benchmark.
