@@ -186,6 +186,19 @@ def test_split_keeps_siblings_together():
     assert split_held_out(rows[::-1], 0.2, seed=3) == (train, held_out)
 
 
+def test_split_keeps_apart_what_shares_any_parent(caplog):
+    """A row that cites another row's chunk tells its content as well; where all are tied, its own document counts."""
+    rows = [{"id": f"r{n}", "parents": [f"c{n}", f"c{n + 1 - n % 2}"]} for n in range(20)]
+    train, held_out = split_held_out(rows, 0.2, seed=0)
+    sides = [{parent for row in side for parent in row["parents"]} for side in (train, held_out)]
+    assert held_out and not sides[0] & sides[1]
+    tied = [{"id": f"r{n}", "parents": [f"c{n // 2}", "shared"]} for n in range(20)]
+    with caplog.at_level("INFO"):
+        train, held_out = split_held_out(tied, 0.2, seed=0)
+    assert "own document only" in caplog.text and len(held_out) == 4
+    assert not {row["parents"][0] for row in train} & {row["parents"][0] for row in held_out}
+
+
 def test_stage_learns_and_stops_at_both_ends(trained):
     """A trainer saves only <eos> as a stop token; a curve without learning rate cannot be drawn."""
     folder, record = trained

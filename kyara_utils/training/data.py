@@ -6,6 +6,7 @@ its ids stay with it, about five bytes a token (a million rows of a thousand tok
 """
 
 import json
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from kyara_utils.models.chat_templates import TemplateError, check_turns, encode
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row, content_id, reject
 
+log = logging.getLogger(__name__)
 STEP = "05_sft"
 RULES = ("bad_turns", "template", "too_long", "fully_masked", "several_bos")
 MASKED = -100  # a label that no loss counts, as PyTorch's cross entropy ignores it
@@ -87,25 +89,45 @@ def without_ids(rows: list[Row]) -> list[Row]:
 def split_held_out(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Return (training, held out) with about `share` of the rows held out; the input order does not matter.
 
-    Rows made from the same parents stay on one side, or the held-out loss would measure memory. A share above 0 holds
-    out at least one such group; `KyaraError` where that would leave nothing to train on.
+    Rows that share a parent stay on one side, directly or through other rows, or the held-out loss would measure
+    memory. Where retrieval ties most rows together, only rows of the same first parent do (their own document), which
+    is said. A share above 0 holds out at least one such group; `KyaraError` where that would leave nothing to train on.
     """
     if not 0 <= share < 1:
         raise KyaraError(f"held_out_share {share} must be at least 0 and below 1")
-    groups = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row["id"]):
-        parents = sorted(row.get("parents") or []) or [row["id"]]
-        groups[content_id(*parents)].append(row)
+    ordered = sorted(rows, key=lambda row: row["id"])
+    groups = _tied(ordered)
+    if share and max(map(len, groups.values()), default=0) > len(rows) / 2:
+        groups = _tied([{**row, "parents": (row.get("parents") or [])[:1]} for row in ordered])
+        log.info("held-out rows: most rows share passages, so they are kept apart by their own document only")
+    if share and rows and len(groups) < 2:
+        raise KyaraError(f"held_out_share {share}: all {len(rows)} rows are of one document; set it to 0.0")
     order = sorted(groups)
     random.Random(seed).shuffle(order)
-    if share and rows and len(order) < 2:
-        raise KyaraError(f"held_out_share {share}: all {len(rows)} rows are of one document; set it to 0.0")
-    held_out: list[Row] = []
-    wanted = max(1, round(share * len(rows))) if share else 0
-    while len(order) > 1 and len(held_out) < wanted:
-        held_out += groups.pop(order.pop())
-    train = [row for name in sorted(order) for row in groups[name]]
-    return sorted(train, key=lambda row: row["id"]), sorted(held_out, key=lambda row: row["id"])
+    chosen: set[str] = set()
+    while share and len(order) > 1 and len(chosen) < max(1, round(share * len(rows))):
+        chosen |= groups[order.pop()]
+    return [row for row in ordered if row["id"] not in chosen], [row for row in ordered if row["id"] in chosen]
+
+
+def _tied(rows: list[Row]) -> dict[str, set[str]]:
+    """Ids of rows by the parents that tie them together: the components of the graph of rows and parents."""
+    leader: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            leader[name] = leader[leader[name]]
+            name = leader[name]
+        return name
+
+    for row in rows:
+        for parent in row.get("parents") or []:
+            first, second = sorted((find(f"row {row['id']}"), find(parent)))
+            leader[second] = first
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        groups[find(f"row {row['id']}")].add(row["id"])
+    return groups
 
 
 def fingerprint(rows: list[Row], *columns: str) -> str:
