@@ -139,7 +139,7 @@ def section(passport: dict, text: str) -> str:
 
 
 def test_a_row_tells_its_document_calls_retrieval_and_fate(recipe):
-    """DESIGN promises documents, prompts, models and filters from one command."""
+    """One command names the documents, prompts, models and filters behind a row."""
     passport = lineage("tiny", "conv_111111111111")
     assert [node["id"] for node in passport["nodes"]] == ["conv_111111111111", "id_aaaa0001"]
     text = render_text(passport)

@@ -108,7 +108,7 @@ def preference(
     verdicts: Row, parents: list[str], call_ids: list[str], rejected_cut: bool = False,
     wins: tuple[float | None, float | None] = (None, None),
 ) -> Row:  # fmt: skip
-    """Return a preference row in TRL's conversational format (DESIGN §3).
+    """Return a preference row in TRL's conversational format (`runs.schemas`).
 
     `rejected_cut`: the token limit ended the rejected answer, so that no end of turn belongs to it: training would
     count the end against the model. `wins`: chance of chosen and of rejected to beat an answer to the same prompt,

@@ -1,4 +1,4 @@
-"""Parquet in and out, content-hash ids and the reject row: the shapes every step exchanges (DESIGN §3)."""
+"""Parquet in and out, content-hash ids and the reject row: the shapes every step exchanges (`runs.schemas`)."""
 
 import csv
 import hashlib

@@ -150,7 +150,7 @@ def parted(drafts: list[Row]) -> tuple[list[Row], list[Row]]:
 def conversation(
     user: str, assistant: str, source: str, parents: list[str], call_ids: list[str], meta: Row, lang: str = "zh-Hant"
 ) -> Row:
-    """Return a conversation row of one round (DESIGN §3); its id is the hash of what was said."""
+    """Return a conversation row of one round (`runs.schemas`); its id is the hash of its texts."""
     return rounds_row([(user, assistant)], source, parents, call_ids, meta, lang)
 
 

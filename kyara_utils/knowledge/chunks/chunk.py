@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Chunk:
     """A passage. `heading` is the path of headings above it, `position` its number within the document.
 
-    `tokens` counts `text` alone; `lang` is one of DESIGN's languages, `script` is by ISO 15924 (`normalise.language`).
-    `path` is its document's in the corpus.
+    `tokens` counts `text` alone; `lang` is zh-Hant, zh-Hans, en or mixed, `script` is by ISO 15924
+    (`normalise.language`). `path` is its document's in the corpus.
     """
 
     id: str
