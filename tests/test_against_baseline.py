@@ -2,10 +2,10 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from folders import publish
 from test_rated import lines, load_rated
 
 from kyara_utils.evaluation import evaluate
@@ -36,12 +36,7 @@ def folder(tmp_path, monkeypatch):
         "arena_baseline": lines(answers),
         "arena_prompt": json.dumps({"system_prompt": "judge", "prompt_template": [template]}),  # JSON is YAML
     }  # fmt: skip
-    for name, text in files.items():
-        monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], sha256="", size=0))
-        path = tmp_path / REGISTRY[name].place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return tmp_path
+    return publish(tmp_path, files, monkeypatch)
 
 
 def difficulty(folder, values):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from folders import HANS, HANT, write
 
 from kyara_utils.knowledge.chunks import chunking, corpus_tables
 from kyara_utils.knowledge.chunks.chunk import Chunk
@@ -19,17 +20,6 @@ from kyara_utils.knowledge.readers.folder import Document, read_corpus
 from kyara_utils.runs import KyaraError, RowWriter, read_rows
 from kyara_utils.text import near_duplicates
 from kyara_utils.text.normalise import converter
-
-HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
-HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"
-
-
-def write(folder, files):
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
 
 
 def document(text, title="標題"):

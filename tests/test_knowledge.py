@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from folders import write
 
 from kyara_utils.knowledge import embedders
 from kyara_utils.knowledge.chunks.chunking import chunk_document
@@ -77,14 +78,6 @@ class Letters:
 
 class Wider(Letters):
     name, dim = "wider", 9
-
-
-def write(folder, files):
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
 
 
 # Vectors

@@ -1,17 +1,16 @@
 """Rated benchmarks from published files to the card's cells: own files of the published form, a scripted judge."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from folders import publish
 
 from kyara_utils.evaluation import evaluate
 from kyara_utils.evaluation.backends.backend import EndpointBackend
 from kyara_utils.evaluation.benchmark import Judge, Source
 from kyara_utils.evaluation.card import OURS, card_tables
 from kyara_utils.evaluation.judged.rated import Rated
-from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.evaluation.registry import benchmarks
 from kyara_utils.llm import Response
 
@@ -47,12 +46,7 @@ def folder(tmp_path, monkeypatch):
         "alignbench_definitions": json.dumps({"d": "x"}), "alignbench_dimensions": json.dumps({"t": ["d"]}),
         "alignbench_types": json.dumps({"s": "t"}), "alignbench_temperatures": json.dumps({}),
     }  # fmt: skip
-    for name, text in files.items():
-        monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], sha256="", size=0))
-        path = tmp_path / REGISTRY[name].place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return tmp_path
+    return publish(tmp_path, files, monkeypatch)
 
 
 def load_rated(data, root, limit=0):

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from folders import HANT
 
 from kyara_utils.knowledge.readers.block_text import text_of
 from kyara_utils.knowledge.readers.folder import READERS, Document, first_documents, read_corpus
@@ -12,7 +13,6 @@ from kyara_utils.knowledge.readers.html_text import html_to_text, parse
 from kyara_utils.knowledge.readers.markdown import read_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
 ARTICLE = f"""---
 # design_rationale:
 title: '藍鵲：山林的寶石'

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from folders import HANS, HANT, write
 
 from kyara_utils.knowledge.readers import documents, pages, row_files, texts
 from kyara_utils.knowledge.readers.encodings import decode, detect
@@ -19,17 +20,6 @@ from kyara_utils.knowledge.readers.wiki_markup import wiki_text
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.text.conversion import title_to_reading, to_reading
 from kyara_utils.text.normalise import count_scripts, language, script_of, search_text
-
-HANT = "臺灣的軟體產業發展迅速，許多工程師在新竹科學園區工作，設計出全世界使用的晶片，也帶動了周邊的經濟。"
-HANS = "台湾的软件产业发展迅速，许多工程师在新竹科学园区工作，设计出全世界使用的芯片，也带动了周边的经济。"
-
-
-def write(folder, files):
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
 
 
 def test_every_format_gives_title_text_and_relative_path(tmp_path):
