@@ -5,7 +5,7 @@ import pytest
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.card import OURS, PUBLISHED, card_tables, load_published
 from kyara_utils.evaluation.claims import check_differences, check_sums
-from kyara_utils.evaluation.contamination import CLEAN, DIRTY, SHORT, seen_shares, split_scores, training_texts
+from kyara_utils.evaluation.contamination import CLEAN, DIRTY, SHORT, seen_in, split_scores, training_texts
 from kyara_utils.evaluation.miniature.items import benchmark_names, benchmark_texts
 from kyara_utils.evaluation.report_tables import (
     card_markdown,
@@ -136,14 +136,16 @@ ITEMS = {
 def test_a_leak_in_the_other_script_and_width_is_found():
     """A word n-gram sees nothing in Chinese, and an exact match nothing across scripts."""
     training = ["答:请问台湾最高的山是哪一座山？它的高度大约是多少公尺？好。", "水在攝氏幾度時會沸騰"]
-    shares = seen_shares(ITEMS, training)
+    shares = seen_in({"": ITEMS}, training)[""]
     assert shares["traditional"] == 1.0 and shares["medium"] == 1.0
     assert shares["english"] == 0.0 and shares["short"] is None
 
 
 def test_a_partial_leak_gives_a_share():
     """Half a question copied is not none."""
-    shares = seen_shares(ITEMS, ["He says: A farmer has seventeen sheep and sells nine of them; how many sheep run?"])
+    shares = seen_in(
+        {"": ITEMS}, ["He says: A farmer has seventeen sheep and sells nine of them; how many sheep run?"]
+    )[""]
     assert 0 < shares["english"] < 0.5
 
 
@@ -153,18 +155,18 @@ def test_template_text_is_no_leak():
     items = {str(i): f"{template}。{ITEMS['traditional']}第{i}題" for i in range(3)} | {
         f"other{i}": f"{template}，第{i}題問的是甲乙丙丁戊己庚辛哪一個比較大呢{'零一二三'[i]}" for i in range(4)
     }
-    assert set(seen_shares(items, [template]).values()) == {0.0}
+    assert set(seen_in({"": items}, [template])[""].values()) == {0.0}
 
 
 def test_too_short_a_gram_is_refused():
     """Three tokens match any text."""
     with pytest.raises(KyaraError, match="n=3"):
-        seen_shares(ITEMS, [], n=3)
+        seen_in({"": ITEMS}, [], n=3)
 
 
 def test_bundled_items_can_all_be_checked():
     """An item that is too short to recognise leaves a hole in the check."""
-    shares = seen_shares(benchmark_texts(), [])
+    shares = seen_in({"": benchmark_texts()}, [])[""]
     assert set(shares.values()) == {0.0} and len(shares) == 288
 
 

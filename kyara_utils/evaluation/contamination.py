@@ -26,21 +26,16 @@ def training_texts(rows: Iterable[Row]) -> Iterator[str]:
                 yield message["content"] or ""
 
 
-def seen_shares(items: Mapping[str, str], training: Iterable[str], n: int = 13) -> dict[str, float | None]:
-    """Return for each item id the share of its text's n-grams that the training texts hold, in [0, 1].
-
-    An item of `SHORTEST` to `n` − 1 tokens counts as one gram of its own length. n-grams in more than
-    `BOILERPLATE_ITEMS` items are the benchmark's own template and left out (13-gram rule: GPT-3, arXiv 2005.14165,
-    appendix C). An item that is shorter, or nothing but template, gets None.
-    Training texts are read once and not kept. Raises KyaraError for n below `SHORTEST`.
-    """
-    return seen_in({"": items}, training, n)[""]
-
-
 def seen_in(
     sets: Mapping[str, Mapping[str, str]], training: Iterable[str], n: int = 13
 ) -> dict[str, dict[str, float | None]]:
-    """`seen_shares` of several sets {name: {item id: text}} at once, each with its own template, in one reading."""
+    """Return for each item of the sets {name: {item id: text}} the share of its n-grams that the training texts hold.
+
+    An item of `SHORTEST` to `n` − 1 tokens counts as one gram of its own length. n-grams in more than
+    `BOILERPLATE_ITEMS` items of a set are its own template and left out (13-gram rule: GPT-3, arXiv 2005.14165,
+    appendix C). Shares are in [0, 1]; an item that is shorter, or nothing but template, gets None.
+    Training texts are read once and not kept. Raises KyaraError for n below `SHORTEST`.
+    """
     if n < SHORTEST:
         raise KyaraError(f"n={n} tokens would match common speech; use {SHORTEST} to 20")
     grams = {name: _without_template(items, n) for name, items in sets.items()}
