@@ -26,10 +26,10 @@ def until_accepted(
     used = 0
     while len(kept) < wanted and used < len(candidates):
         some = list(candidates[used : used + (batch or wanted)])
-        new, refused = work(some)
+        new, rejected = work(some)
         used += len(some)
         kept.extend(new)
-        rejects.extend(refused)
+        rejects.extend(rejected)
         log.info("%d of %d candidates: %d accepted, %d rejected", used, len(candidates), len(kept), len(rejects))
     rejects += [reject(step, "surplus", row, f"after {wanted} accepted rows") for row in kept[wanted:]]
     return kept[:wanted], rejects, used

@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cores": len(os.sched_getaffinity(0)), "memory_gb": round(pages / 2**30),
-        "system": platform.platform(terse=True), "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
         "load_1min": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 

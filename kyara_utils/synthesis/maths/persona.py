@@ -52,10 +52,10 @@ class MathsWork:
         self.problems: list[Row] = []
 
     def __call__(self, personas: list[str]) -> tuple[list[Row], list[Row]]:
-        written, refused = write_problems(self.client, personas, self.attempts, self.seed)
+        written, rejected = write_problems(self.client, personas, self.attempts, self.seed)
         self.problems += written
         solved, unsolved = solve_problems(self.client, written, self.model, self.samples, self.seed)
-        return solved, refused + unsolved
+        return solved, rejected + unsolved
 
 
 def rule_counts(rejects: list[Row]) -> list[tuple[str, int]]:
