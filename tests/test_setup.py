@@ -75,6 +75,14 @@ def test_ci_and_readme_run_the_same_commands():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_the_linter_sees_every_module():
+    """An exclude of the folder `runs` once left out the room of that name as well, and nothing said so."""
+    command = [sys.executable, "-m", "ruff", "check", "--show-files", "kyara_utils"]
+    seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    left = set((ROOT / "kyara_utils").rglob("*.py")) - {Path(line) for line in seen}
+    assert not left, left
+
+
 def test_import_is_light():
     """`import kyara_utils` must not pull PyTorch: doctor, status and --help have to answer at once."""
     heavy = "('torch', 'transformers', 'matplotlib')"

@@ -22,7 +22,7 @@ from kyara_utils.runs.tables import (
 )
 
 __all__ = [
-    "KyaraError", "RowWriter", "Run", "answer", "append_rows", "content_id", "finished", "iter_rows", "meta", "question",
-    "read_csv", "read_jsonl", "read_rows", "reject", "sample", "sample_rows", "start", "trained_models", "write_csv",
-    "write_rows",
+    "KyaraError", "RowWriter", "Run", "answer", "append_rows", "content_id", "finished", "iter_rows", "meta",
+    "question", "read_csv", "read_jsonl", "read_rows", "reject", "sample", "sample_rows", "start", "trained_models",
+    "write_csv", "write_rows",
 ]  # fmt: skip

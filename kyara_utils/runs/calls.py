@@ -9,7 +9,6 @@ from typing import Any
 from kyara_utils.runs.tables import Row
 
 
-
 def parsed(value: Any) -> Any:
     """JSON text as what it says; anything else, and text that is no JSON, as it stands."""
     try:

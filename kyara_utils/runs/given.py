@@ -49,10 +49,14 @@ def _assigned(source: str) -> list[str]:
         body = ast.parse(source).body
     except SyntaxError:  # a cell of the user's that only begins like papermill's
         return []
-    return [node.targets[0].id for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    return [
+        node.targets[0].id for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
 
 
-def _edited(declared: dict[str, params.Parameter], namespace: dict[str, Any], injected: dict[str, Any]) -> dict[str, Any]:
+def _edited(
+    declared: dict[str, params.Parameter], namespace: dict[str, Any], injected: dict[str, Any]
+) -> dict[str, Any]:
     """Values that differ from the saved cell's defaults and were not filled in from the YAML by an earlier start."""
     filled = namespace.get(FILLED, {})
     return {

@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kyara_utils.runs import manifest
 from kyara_utils.runs.calls import read_calls

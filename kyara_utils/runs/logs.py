@@ -1,6 +1,6 @@
 """The package's messages, shown: plain lines on stdout, alike in notebooks, in papermill's copies and in log files.
 
-Modules only say `logging.getLogger(__name__).info(…)`; a program that uses the package as a library hears nothing from it.
+Modules only say `logging.getLogger(__name__).info(…)`; a program that uses the package as a library hears none.
 """
 
 import logging

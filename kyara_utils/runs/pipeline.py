@@ -144,7 +144,7 @@ def _selected(names: list[str], only: str, first: str, last: str) -> list[str]:
 
 
 def status(recipe: str) -> list[dict[str, Any]]:
-    """State of every step of a recipe: done, stale (with the reason) or missing; when it was finished, seconds, peak memory, rows."""
+    """Each step of a recipe: done, stale (with the reason) or missing; when it ended, seconds, peak memory, rows."""
     root = find_root()
     return [_state(root, recipe, step) for step in steps.load_steps(root).values()]
 

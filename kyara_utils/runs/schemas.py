@@ -103,5 +103,7 @@ def _arrow(name: str, kind: object) -> pa.DataType:
     if isinstance(kind, pa.DataType):
         return kind
     if kind not in TYPES:
-        raise KyaraError(f"column {name} has no known type {kind}; use str, int, float, bool, list[str] or an Arrow type")
+        raise KyaraError(
+            f"column {name} has no known type {kind}; use str, int, float, bool, list[str] or an Arrow type"
+        )
     return TYPES[kind]
