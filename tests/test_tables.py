@@ -1,5 +1,6 @@
 """Tables between steps: types that do not depend on the rows at hand, memory that does not depend on their number."""
 
+import json
 import math
 import signal
 import subprocess
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kyara_utils.runs import KyaraError, RowWriter, iter_rows, read_rows, reject, write_rows
+from kyara_utils.evaluation.backends.journal import Journal
+from kyara_utils.runs import KyaraError, RowWriter, iter_rows, read_jsonl, read_rows, reject, write_csv, write_rows
+from kyara_utils.runs.manifest import rows_in
 from kyara_utils.runs.schemas import CHUNK, CONVERSATION, PREFERENCE, REJECT, extend, schema
 
 TALK = {"id": "a", "messages": [{"role": "user", "content": "你好"}], "lang": "zh-Hant", "source": "rag",
@@ -115,6 +118,20 @@ def test_reading_names_what_is_wrong(tmp_path):
     for broken in (path, tmp_path / "missing.parquet"):
         with pytest.raises(KyaraError, match="rerun the step that writes it"):
             next(iter_rows(broken))
+
+
+def test_lines_and_rows_are_those_that_were_written(tmp_path):
+    """Answers hold line separators of Unicode and, in CSV, line breaks: neither begins a row."""
+    texts = ["甲\u2028乙", "甲\u0085乙", "甲\n乙"]
+    path = tmp_path / "t.jsonl"
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    path.write_text("\n\n".join(lines), encoding="utf-8-sig")
+    assert [row["text"] for row in read_jsonl(path)] == texts
+    assert rows_in(write_csv(tmp_path / "t.csv", [{"text": text} for text in texts])) == 3
+    journal = Journal(tmp_path / "j.jsonl")
+    for text in texts:
+        journal.put(text, text)
+    assert list(Journal(tmp_path / "j.jsonl").found) == texts
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path):

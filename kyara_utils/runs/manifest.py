@@ -1,6 +1,7 @@
 """Manifests and freshness: a manifest is written last and atomically, so its existence means that the step is done."""
 
 import ast
+import csv
 import hashlib
 import json
 import os
@@ -34,7 +35,8 @@ def rows_in(path: Path) -> int | None:
 
         return pq.read_metadata(path).num_rows
     if path.suffix == ".csv":
-        return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1)
+        with open(path, encoding="utf-8", newline="") as file:
+            return max(0, sum(1 for _ in csv.reader(file)) - 1)
     return None
 
 

@@ -147,11 +147,11 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """Read small JSON Lines whole; a bad line is named by its number."""
+    """Read small JSON Lines whole, blank lines left out; a bad line is named by its number."""
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").split("\n"), 1):  # U+2028 ends no line
         try:
-            rows.append(json.loads(line))
+            rows += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
             raise KyaraError(f"{path}:{number} is not JSON ({error.msg}); correct or remove the line") from error
     return rows

@@ -20,7 +20,7 @@ class Journal:
         if self.path is None:
             return
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
-        for line in text.splitlines():
+        for line in text.split("\n"):
             try:
                 entry = json.loads(line)
                 self.found[entry["key"]] = entry["value"]
