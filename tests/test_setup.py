@@ -61,6 +61,13 @@ def test_constraints_hold_every_pin():
             assert name in constraints, name
 
 
+def test_a_package_that_a_message_names_is_pinned_alike():
+    """An embedder tells its user what to install; a newer release may have renamed what it calls."""
+    words = (ROOT / "kyara_utils" / "knowledge" / "embedders.py").read_text()
+    (named,) = re.findall(r"pip install (sentence-transformers\S*?)\"", words)
+    assert named == "sentence-transformers" + declared()["sentence-transformers"]
+
+
 def test_versions_are_inside_unsloths_caps():
     """One set of versions everywhere, so that a T4 notebook and a CPU test run the same code."""
     for name, cap in UNSLOTH_CAPS.items():

@@ -92,7 +92,7 @@ class SentenceTransformersEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise KyaraError(f"{self.name} needs sentence-transformers; pip install '.[gpu]'") from error
+            raise KyaraError(f"{self.name} needs a package; pip install sentence-transformers==6.2.0") from error
         try:
             return SentenceTransformer(self._id)
         except (OSError, ValueError) as error:
@@ -100,7 +100,7 @@ class SentenceTransformersEmbedder:
 
     @cached_property
     def dim(self) -> int:
-        return int(self._model.get_sentence_embedding_dimension())
+        return int(self._model.get_embedding_dimension())
 
     def count_tokens(self, text: str) -> int:
         return len(self._model.tokenizer(text)["input_ids"])
