@@ -1,4 +1,4 @@
-"""The README's table of measurements, from results/*.json: python tests/bench/table.py --write
+"""The table of docs/benchmarks.md, from results/*.json: python tests/bench/table.py --write
 
 Only lines with a target or a peer; a missed target is printed as one.
 """
@@ -34,14 +34,14 @@ def line(bench: str, row: dict[str, Any]) -> str:
     return f"| {bench} | {row['metric']} | {row['value']:,g} {row['unit']} | {target} | {peer} |\n"
 
 
-def written(readme: str) -> str:
-    """The README with its table renewed."""
-    before, rest = readme.split(BEGIN)
+def written(page: str) -> str:
+    """The page with its table renewed."""
+    before, rest = page.split(BEGIN)
     return before + BEGIN + table() + rest[rest.index(END) :]
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
+    path = ROOT / "docs" / "benchmarks.md"
     if sys.argv[1:] == ["--write"]:
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
     else:
