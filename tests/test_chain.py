@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "01.max_documents": 14,
     "02.questions": 4,
-    "02.document_prompts": 14,
-    "03.problems": 6,
+    "02.document_prompts": 6,
+    "03.problems": 4,
     "03.samples": 2,
     "04.refined_share": 0.6,
     "06.prompts": 2,
