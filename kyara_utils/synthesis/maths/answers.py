@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import takewhile
 
-from kyara_utils.synthesis.maths.clock import SPOKEN, TIME, minutes, ratio
+from kyara_utils.synthesis.maths.clock import SPOKEN, TIME, minutes, ratio, whole_minutes
 from kyara_utils.synthesis.maths.notation import BOXED, braced, plain_notation
 from kyara_utils.synthesis.maths.rationals import Token, Unreadable, value_of
 from kyara_utils.synthesis.maths.tokens import tokenize
 from kyara_utils.synthesis.maths.units import dimension_of, scaled
 
 STATED = re.compile(
-    r"(?:答案|答)(?:應該|就|便)?\s*(?:是|為|[:：=])\s*[:：]?\s*(?P<text>[^\n]+)|^\s*#{4}\s*(?P<hash>[^\n]+)", re.M
+    r"(?:答案|答|\b[Aa]nswer)(?:應該|就|便)?\s*(?:是|為|[:：=])\s*[:：]?\s*(?P<text>[^\n]+)"
+    r"|^\W*(?:最終|最後)?答案\W*\n+\W*(?P<line>[^\n]+)|^\s*#{4}\s*(?P<hash>[^\n]+)",
+    re.M,
 )
 STOP = re.compile(r"[。；;\n]")
 MORE = re.compile(r"(?:[A-Za-z]|[\u4e00-\u9fff]{1,4})?\s*[=是為有]?\s*-?\d[\d./%]*\s*\S{0,4}")  # and 小華 18 顆
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+ASIDE = re.compile(r"(?<=[\u4e00-\u9fff%A-Za-z])\s*[(（][^()（）]*[)）]\s*$")  # 90 分鐘（1.5 小時）
 ASKED = ("？", "?", "嗎")
 LONGEST_TEXT = 20_000  # characters, from the end
 LONGEST = 120  # characters of an answer
@@ -59,6 +62,7 @@ def final_answer(solution: str) -> Answer | None:
         return _exact(plain, "clock", (Fraction(minutes(time.group())),))
     if parts := RATIO.search(plain):
         return _exact(plain, "ratio", ratio(parts.group()))
+    plain = whole_minutes(ASIDE.sub("", plain))
     found = [line for piece in plain.split("，") for line in _numbers(tokenize(piece.rpartition("=")[2]))]
     if found and "√" not in plain:
         return Answer(plain, "number", *zip(*found, strict=True))
@@ -73,11 +77,11 @@ def _exact(text: str, kind: str, values: tuple[Fraction, ...]) -> Answer:
 def _stated(solution: str) -> str:
     """The text of the last statement of an answer, to the end of its clause."""
     solution = solution[-LONGEST_TEXT:]
-    forms = [(match.start(), match["text"] or match["hash"]) for match in STATED.finditer(solution)]
+    forms = [(match.start(), match["text"] or match["line"] or match["hash"]) for match in STATED.finditer(solution)]
     forms += [(match.start(), braced(solution, match.end())) for match in list(BOXED.finditer(solution))[-1:]]
     if not forms:
         return ""
-    text = plain_notation(max(forms)[1][:LONGEST]).strip(" *")
+    text = plain_notation(max(forms)[1][:LONGEST]).strip(" *\n")
     first, *more = re.split(r"\s*[，,]\s*", STOP.split(text)[0].strip(" .*"))
     return "，".join([first, *takewhile(MORE.fullmatch, more)])
 

@@ -7,7 +7,7 @@ SPOKEN = re.compile(r"(\d{1,2})\s*[點時时]\s*(\d{1,2})\s*分(?!鐘)")
 TIME = r"(?<![\d:])(?:[01]?\d|2[0-4]):[0-5]\d(?![\d:])"
 SPAN = r"(?:\d+(?:\.\d+)?\s*(?:個)?(?:小時|鐘頭|h)\s*)?(?:\d+\s*(?:分鐘|分|min)|(?<=[時頭h]))"
 SUM = re.compile(rf"({TIME})\s*([+-])\s*({SPAN})\s*=\s*(\d{{1,2}}:\d\d)(?![\d:])")
-COMPOUND = re.compile(r"(?<![\d.])(\d+)\s*個?(?:小時|鐘頭)\s*(\d+)\s*分鐘?")  # 2小時35分 is one amount
+COMPOUND = re.compile(r"(?<![\d.])(\d+)\s*個?(?:小時|鐘頭)\s*(\d+)\s*分鐘?")
 GAP = re.compile(rf"({TIME})\s*-\s*({TIME})\s*=\s*({SPAN})")
 NUMBER = r"\d+(?:\.\d+)?"
 RATIO = re.compile(rf"(?<![\d:.])({NUMBER}(?:\s*:\s*{NUMBER})+)\s*=\s*({NUMBER}(?:\s*:\s*{NUMBER})+)(?![\d:.])")
@@ -25,8 +25,12 @@ def clock_equations(plain: str) -> tuple[str, list[tuple[str, bool]]]:
     for pattern, check in ((SUM, _sum), (GAP, _gap), (RATIO, _ratio)):
         found += [(match.group(), check(match)) for match in pattern.finditer(text)]
         text = pattern.sub("；", text)
-    text = COMPOUND.sub(lambda m: f"{int(m[1][:9]) * 60 + int(m[2][:9])}分鐘", text)
-    return LOOSE.sub("clock", text), found
+    return LOOSE.sub("clock", whole_minutes(text)), found
+
+
+def whole_minutes(text: str) -> str:
+    """Return `text` with 2 小時 35 分 as 155 分鐘, one amount."""
+    return COMPOUND.sub(lambda m: f"{int(m[1][:9]) * 60 + int(m[2][:9])}分鐘", text)
 
 
 def minutes(time: str) -> int:

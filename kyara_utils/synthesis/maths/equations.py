@@ -97,7 +97,8 @@ def _verdict(left: list[Token], right: list[Token], sign: str) -> str:
     one, two = value_of(left), value_of(right)
     if one == two:
         return RIGHT if computed else ""
-    if _equal(one, two, right, sign) or _converted(left, right, sign) or _hundredfold(left, right, one, two):
+    rounded = _equal(one, two, right, sign) or (sign == "≈" and _equal(two, one, left, sign))  # 66.7% ≈ 2/3
+    if rounded or _converted(left, right, sign) or _hundredfold(left, right, one, two):
         return RIGHT
     return WRONG if computed or _comparable(left, right) else UNVERIFIED
 
