@@ -188,7 +188,7 @@ def test_the_whole_way_of_a_student(student, rows, tmp_path):
         samples = answer_prompts(client, prompts, 12, 0.8, 0)
     with connect(trained("base", base), store) as client:
         others = answer_prompts(client, prompts, 12, 0.8, 0)
-    assert len({row["text"] for row in samples}) > 1 and not any(row["error"] for row in samples + others)
+    assert len({row["text"] for row in samples + others}) > 1 and not any(row["error"] for row in samples + others)
     pairs, _ = form_pairs(samples + others)
     verdicts = judge_pairs(Judge(lambda one, two: len(one) - len(two)), [pair for pair, _, _ in pairs], "logprob")
     rlaif, _ = rlaif_preferences(pairs, verdicts, "judge", {})
@@ -209,8 +209,8 @@ def test_the_whole_way_of_a_student(student, rows, tmp_path):
     assert all(one["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-4) for one in rounds)
 
     with connect(trained("dpo", servable(tmp_path / "dpo")), store) as client:
-        (said,) = EndpointBackend(client).generate([{"id": "g", "messages": rows[0]["messages"][:1]}], 8)
-    assert said["text"] is not None and not said["error"]
+        (reply,) = EndpointBackend(client).generate([{"id": "g", "messages": rows[0]["messages"][:1]}], 8)
+    assert reply["text"] is not None and not reply["error"]
 
 
 def test_an_endpoint_of_that_name_answers_for_the_weights_here(student, tmp_path):
