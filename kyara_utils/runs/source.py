@@ -7,11 +7,10 @@ there before an edit, that hash would vouch for code that never ran; both are re
 from collections.abc import Iterable
 from pathlib import Path
 
-import kyara_utils
 from kyara_utils.runs import manifest
 from kyara_utils.runs.errors import KyaraError
 
-IMPORTED = Path(kyara_utils.__file__).resolve().parent
+IMPORTED = Path(__file__).resolve().parents[1]
 _first_seen: dict[str, str] = {}  # hashes of this process's rooms when its first step started
 
 
