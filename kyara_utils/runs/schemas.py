@@ -44,6 +44,7 @@ PREFERENCE = pa.schema(
     }
 )
 REJECT = pa.schema({name: pa.string() for name in ("id", "step", "rule", "detail", "row")})  # row is JSON
+DOCUMENT = pa.schema({name: pa.string() for name in ("id", "title", "text", "path")})
 CHUNK = pa.schema(
     {
         "id": pa.string(),  # id_ and 8 hex digits, as answers cite it
