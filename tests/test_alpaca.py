@@ -10,9 +10,9 @@ import pytest
 from kyara_utils.evaluation.golden.golden_files import read_expected, read_records
 from kyara_utils.evaluation.judged import alpaca
 from kyara_utils.evaluation.judged.length import LengthControl, gamed_rows, load_difficulty
-from kyara_utils.evaluation.judged.logistic import fit_logistic, logistic_terms, sigmoid
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.statistics.logistic import fit_logistic, logistic_terms, sigmoid
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth" / "alpaca_eval"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no {TRUTH}")

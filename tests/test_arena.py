@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from kyara_utils.evaluation.judged import arena
-from kyara_utils.evaluation.judged.bradley_terry import (
+from kyara_utils.llm import Response
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.statistics.bradley_terry import (
     bootstrap_scores,
     bradley_terry,
     win_rate,
 )
-from kyara_utils.llm import Response
-from kyara_utils.runs.errors import KyaraError
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 PROMPT = arena.ArenaPrompt("judge", "{question_1}#{answer_1}#{answer_2}")

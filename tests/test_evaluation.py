@@ -9,13 +9,6 @@ import pytest
 
 from kyara_utils.evaluation.miniature.items import benchmark_names, benchmark_texts, load_items
 from kyara_utils.evaluation.scoring import RULES, score_choice, score_instruction, score_maths
-from kyara_utils.evaluation.statistics import (
-    bootstrap_mean,
-    mcnemar,
-    minimum_detectable_difference,
-    paired_bootstrap,
-    wilson,
-)
 from kyara_utils.evaluation.summary import (
     compare,
     count_pairs,
@@ -25,6 +18,13 @@ from kyara_utils.evaluation.summary import (
     summarise_pairs,
 )
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.statistics.intervals import (
+    bootstrap_mean,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_bootstrap,
+    wilson,
+)
 
 # Statistics
 

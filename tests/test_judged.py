@@ -17,12 +17,12 @@ from kyara_utils.evaluation.judged.parsers import (
     parse_score,
     parse_winner,
 )
-from kyara_utils.evaluation.statistics import (
+from kyara_utils.llm import Request, Response
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.statistics.intervals import (
     pearson,
     percentile_interval,
 )
-from kyara_utils.llm import Request, Response
-from kyara_utils.runs.errors import KyaraError
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no {TRUTH}")

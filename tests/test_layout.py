@@ -23,14 +23,15 @@ FLOOR = GROUND | {"models", "llm"}
 ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the roof and may import any
     "runs": set(),
     "text": {"runs"},
+    "statistics": {"runs"},
     "models": GROUND,
     "llm": GROUND | {"models"},
     "knowledge": FLOOR,
     "synthesis": FLOOR | {"knowledge"},
     "curation": FLOOR | {"knowledge"},
     "training": FLOOR,
-    "preference": FLOOR | {"training"},
-    "evaluation": FLOOR | {"curation", "preference"},
+    "preference": FLOOR | {"training", "statistics"},
+    "evaluation": FLOOR | {"statistics", "curation", "preference"},
     "report": {"runs"},
 }
 

@@ -10,15 +10,15 @@ import math
 from collections.abc import Hashable, Iterable
 
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
-from kyara_utils.evaluation.statistics import (
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import (
     bootstrap_mean,
     mcnemar,
     minimum_detectable_difference,
     paired_bootstrap,
     wilson,
 )
-from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import Row
 
 BAND = "unscored items wrong at the low end, right at the high end"
 UNDER = {CORRECT: 1.0, WRONG: 0.0, UNSCORED: 0.0}

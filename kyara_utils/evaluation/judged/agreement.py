@@ -5,18 +5,17 @@ average agreement counts each order, `both` needs both right, consistency needs 
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import compare
 from kyara_utils.evaluation.judged.judgment_files import check_files, read_table
 from kyara_utils.evaluation.registry import register_check
-from kyara_utils.evaluation.statistics import bootstrap_mean, pearson, wilson
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import bootstrap_mean, pearson, wilson
+from kyara_utils.statistics.kappa import cohen_kappa
 
 ORDERS = ("swap = False", "swap = True")
 
@@ -46,17 +45,6 @@ def agreement(rows: Sequence[Row]) -> Row:
 
 def _percent(flags: Sequence[bool]) -> float:
     return 100 * sum(flags) / len(flags) if len(flags) else math.nan
-
-
-def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """Agreement of two raters beyond chance (Cohen 1960), over the positions both rated; NaN when chance is certain."""
-    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-    if not pairs:
-        return math.nan
-    one, two = Counter(x for x, _ in pairs), Counter(y for _, y in pairs)
-    chance = sum(one[label] * two[label] for label in one) / len(pairs) ** 2
-    observed = sum(x == y for x, y in pairs) / len(pairs)
-    return (observed - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 def position_bias(rows: Sequence[Row]) -> Row:

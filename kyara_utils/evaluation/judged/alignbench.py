@@ -23,10 +23,10 @@ from kyara_utils.evaluation.judged.parsers import parse_overall, parse_ratings
 from kyara_utils.evaluation.judged.rated import Paths, Rated
 from kyara_utils.evaluation.published import REGISTRY
 from kyara_utils.evaluation.registry import register
-from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import bootstrap_mean
 
 REASONING = {"数学计算": "math", "逻辑推理": "logic"}
 LANGUAGE = {

@@ -14,20 +14,20 @@ from typing import Any
 from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.golden.figures import Figure
 from kyara_utils.evaluation.golden.golden_files import read_records
-from kyara_utils.evaluation.judged.bradley_terry import (
-    START,
-    bootstrap_scores,
-    bradley_terry,
-    win_rate,
-)
 from kyara_utils.evaluation.judged.judgment_files import check_files, read_table, reading
 from kyara_utils.evaluation.judged.loop import Message, fill, judge_answers
 from kyara_utils.evaluation.judged.parsers import LABELS, arena_labels, parse_label
 from kyara_utils.evaluation.judged.rated import Paths, Rated, shares
 from kyara_utils.evaluation.registry import register
-from kyara_utils.evaluation.statistics import percentile_interval
 from kyara_utils.llm import Client, Request, Response
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.bradley_terry import (
+    START,
+    bootstrap_scores,
+    bradley_terry,
+    win_rate,
+)
+from kyara_utils.statistics.intervals import percentile_interval
 
 BASELINE = "gpt-4-0314"
 STRONG = 3  # how often a `>>` verdict counts

@@ -18,10 +18,10 @@ from kyara_utils.evaluation.judged.loop import Message, Verdict, fill, judge_ans
 from kyara_utils.evaluation.judged.parsers import parse_score, parse_winner
 from kyara_utils.evaluation.judged.rated import Paths, Rated
 from kyara_utils.evaluation.registry import register
-from kyara_utils.evaluation.statistics import bootstrap_mean
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import bootstrap_mean
 
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 JUDGE_TOKENS = 2048

@@ -6,10 +6,10 @@ from statistics import mean
 from kyara_utils.evaluation.benchmark import Judge
 from kyara_utils.evaluation.judged.agreement import length_preference, position_bias
 from kyara_utils.evaluation.judged.rated import turns_of
-from kyara_utils.evaluation.statistics import wilson
 from kyara_utils.evaluation.summary import by
 from kyara_utils.preference.judge import Pair, judge_pairs
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import wilson
 
 OUTCOMES = {"first": "win", "second": "loss", "tie": "tie", "inconsistent": "tie", "unscored": "unscored"}
 WINNERS = {"A": "1", "B": "2", "C": "tie"}

@@ -12,10 +12,10 @@ from typing import Any
 
 from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Source
 from kyara_utils.evaluation.published import data_folders, locate
-from kyara_utils.evaluation.statistics import paired_bootstrap
 from kyara_utils.evaluation.summary import by
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import paired_bootstrap
 
 Paths = Mapping[str, Path]
 
