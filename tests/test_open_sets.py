@@ -1,5 +1,6 @@
 """Published sets in step 04: every layout read, every bad row a reject with file and line, none that stops the step."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kyara_utils.curation import open_sets
+from kyara_utils.curation import published_files
 from kyara_utils.curation.filters import Filters
 from kyara_utils.curation.open_sets import OPEN_SETS, read_open_sets
 from kyara_utils.curation.turns import Unreadable, messages_of
@@ -116,7 +117,7 @@ def test_arrays_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "lines.json").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
     (tmp_path / "cut.json").write_text(json.dumps(items)[:-20], encoding="utf-8")
     for size in (7, 64, 1 << 20):
-        monkeypatch.setattr(open_sets, "CHUNK", size)
+        monkeypatch.setattr(published_files, "CHUNK", size)
         assert len(read_open_sets(["array.json"], tmp_path)[0]) == 40
     assert len(read_open_sets(["lines.json"], tmp_path)[0]) == 40
     with pytest.raises(KyaraError, match="cut.json: item 40 is not JSON"):
@@ -188,3 +189,19 @@ def test_sets_that_give_nothing_stop_with_one_line(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(KyaraError, match=message):
             read_open_sets([entry], tmp_path)
+
+
+def test_a_copy_is_read_like_the_training_split_of_the_hub(tmp_path: Path) -> None:
+    """Test files beside the training files would leak; a copy in a cache lies below hidden folders; some are packed."""
+    copy = tmp_path / ".cache" / "copy"
+    for name in ("one/train.jsonl.gz", "two/train.jsonl.gz", "one/test.jsonl.gz", "constraints.jsonl"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        opener = gzip.open if name.endswith(".gz") else open
+        with opener(copy / name, "wt", encoding="utf-8") as out:
+            out.write(json.dumps({"messages": PLAIN}) + "\n[]\n")
+    rows, rejects = read_open_sets([".cache/copy"], tmp_path)
+    assert len(rows) == 2 and [item["detail"][:21] for item in rejects] == [
+        "one/train.jsonl.gz:2:",
+        "two/train.jsonl.gz:2:",
+    ]
+    assert read_open_sets([".cache/copy/one/test.jsonl.gz"], tmp_path)[0][0]["source"] == "test"

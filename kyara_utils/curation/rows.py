@@ -23,7 +23,7 @@ _BESIDE_DIGIT = re.compile(rf"\d ?[{re.escape(OPERATORS)}]|[{re.escape(OPERATORS
 
 def is_math(row: Row) -> bool:
     """Tell whether the row comes from a maths source, whose answers are short and whose operators matter."""
-    return "math" in (row.get("source") or "")
+    return "math" in (row.get("source") or "").lower()
 
 
 def score(row: Row) -> float:

@@ -6,7 +6,7 @@ is named by a rule, whatever somebody published.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Message = dict[str, str]
@@ -41,13 +41,18 @@ def messages_of(item: Any) -> list[Message]:
     """
     if not isinstance(item, dict):
         raise Unreadable("no_conversation", f"a {type(item).__name__}, not an object")
-    merged: list[Message] = []
-    for role, text in _turns(item):
-        if merged and merged[-1]["role"] == role:
-            merged[-1]["content"] += "\n\n" + text
+    return _whole(merged(_turns(item)))
+
+
+def merged(turns: Iterable[tuple[str, str]]) -> list[Message]:
+    """Return the messages of (role, text) pairs, turns of one role in a row as one."""
+    messages: list[Message] = []
+    for role, text in turns:
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += "\n\n" + text
         else:
-            merged.append({"role": role, "content": text})
-    return _whole(merged)
+            messages.append({"role": role, "content": text})
+    return messages
 
 
 def _whole(messages: list[Message]) -> list[Message]:
@@ -66,14 +71,15 @@ def _whole(messages: list[Message]) -> list[Message]:
 def _turns(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(role, text) in order, of whatever layout the row has."""
     listed = next((item[key] for key in LISTS if isinstance(item.get(key), list) and item[key]), None)
-    turns = list(map(_turn, listed)) if listed is not None else list(_pair(item))
+    turns = list(map(turn_of, listed)) if listed is not None else list(_pair(item))
     system = next((item[key] for key in SYSTEM_KEYS if isinstance(item.get(key), str) and item[key].strip()), "")
     if system and not any(role == "system" for role, _ in turns):
         yield "system", system.strip()
     yield from turns
 
 
-def _turn(turn: Any) -> tuple[str, str]:
+def turn_of(turn: Any) -> tuple[str, str]:
+    """Return (role, text) of a turn in any of the usual spellings; raises `Unreadable`."""
     if not isinstance(turn, dict):
         raise Unreadable("no_conversation", f"a turn is a {type(turn).__name__}, not an object")
     named = next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)
@@ -82,7 +88,7 @@ def _turn(turn: Any) -> tuple[str, str]:
         raise Unreadable("tool_turn", f"role {role}")
     if role not in ROLES:
         raise Unreadable("unknown_role", f"role {named!r}"[:60])
-    return ROLES[role], _text(next((turn[key] for key in TEXT_KEYS if key in turn), None), role)
+    return ROLES[role], text_of(next((turn[key] for key in TEXT_KEYS if key in turn), None), role)
 
 
 def _pair(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -94,15 +100,15 @@ def _pair(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Unreadable("no_conversation", "history is no list of pairs")
-        yield "user", _text(pair[0], "history")
-        yield "assistant", _text(pair[1], "history")
+        yield "user", text_of(pair[0], "history")
+        yield "assistant", text_of(pair[1], "history")
     extra = item.get("input") if ask == "instruction" else None
-    yield "user", _text(item[ask], ask) + ("\n" + _text(extra, "input") if extra else "")
-    yield "assistant", _text(item[reply], reply)
+    yield "user", text_of(item[ask], ask) + ("\n" + text_of(extra, "input") if extra else "")
+    yield "assistant", text_of(item[reply], reply)
 
 
-def _text(value: Any, where: str) -> str:
-    """The text of a turn: a string, or the text parts of a list of parts."""
+def text_of(value: Any, where: str) -> str:
+    """Return the text of a turn: a string, or the text parts of a list of parts; raises `Unreadable`."""
     if isinstance(value, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in value]
         if strange := [part for part in parts if not isinstance(part, str)]:

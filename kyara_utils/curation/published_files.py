@@ -1,0 +1,129 @@
+"""Files of published sets: by name from the Hub, from a local copy in the published layout, or a file of one's own.
+
+For conversations (`curation.open_sets`) and preferences (`preference.open_preferences`) alike: what an entry of a
+recipe's list names, and its items one by one with the place of each.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from kyara_utils.curation.turns import Unreadable
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import iter_rows
+
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
+CHUNK = 1 << 20  # characters read at once of a JSON array
+LONGEST = 1 << 26  # characters of one item of a JSON array
+ABOUT = ("dataset_info.json", "dataset_infos.json")  # of a set, without rows of it
+UNCHECKED = "not checked; read its card before you publish a model"
+_GAP = re.compile(r"[\s,]*")
+_TRAIN = re.compile(r"(?:^|[^a-z])train(?:ing)?(?:[^a-z]|$)", re.I)
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A published set: its repository on the Hub, its licence as far as known, and the fields of a row."""
+
+    repository: str
+    licence: str
+    fields: str
+
+
+def opened(entry: str, root: Path, known: Mapping[str, PublishedSet]) -> tuple[str, str, Iterator[tuple[str, Any]]]:
+    """Return (name, licence or "", items as (place, item)) of an entry; a place is `file:number` from 1.
+
+    An entry is a name of `known` (read from the Hub), `NAME=PATH` for a local copy of one in its published layout, or
+    the path of a file or folder of your own, by whose name it goes. An item that is not JSON is an `Unreadable`.
+    """
+    name, _, path = entry.partition("=")
+    if name in known:
+        return name, known[name].licence, _files(root / path) if path else _hub(known[name].repository)
+    if path:
+        raise KyaraError(f"open set {name!r} is not known; known are {', '.join(known)}; or give a path alone")
+    own = Path(entry)
+    ending = next((ending for ending in ENDINGS if own.name.endswith(ending)), "")
+    return own.name.removesuffix(ending), "", _files(root / entry)
+
+
+def _files(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (file:line, item) of a file, or of the data files of a folder in the order of their paths.
+
+    Of a folder with files of several splits only the training files count, as when it is read from the Hub.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)))
+    files = [file for file in files if _TRAIN.search(file.name)] or files
+    if not files or not files[0].name.endswith(ENDINGS):
+        raise KyaraError(f"no open set {path}; give a name, or .parquet, .jsonl(.gz) or .json files that exist")
+    for file in files:
+        read = {".parquet": iter_rows, ".json": _json}.get(file.suffix, _lines)
+        for number, item in enumerate(read(file), 1):
+            yield f"{_place(file, path)}:{number}", item
+
+
+def _place(file: Path, path: Path) -> str:
+    """The file as a reader of rejects finds it: sets have a train.jsonl in each of several folders."""
+    return file.name if file == path else file.relative_to(path).as_posix()
+
+
+def _is_data(path: Path) -> bool:
+    return path.name.endswith(ENDINGS) and path.name not in ABOUT and not any(part[0] == "." for part in path.parts)
+
+
+def _lines(file: Path) -> Iterator[Any]:
+    """The values of JSON lines, blank ones as None; a line that is not JSON gives its `Unreadable`."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line.decode("utf-8-sig"))
+            except ValueError as error:
+                yield Unreadable("not_json", str(error).splitlines()[0] if line.strip() else "an empty line")
+
+
+def _json(file: Path) -> Iterator[Any]:
+    """The items of a JSON array, read piece by piece; a file that holds no array is read as JSON lines."""
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        if text.read(CHUNK).lstrip()[:1] != "[":
+            yield from _lines(file)
+            return
+        text.seek(0)
+        yield from _array(text, file)
+
+
+def _array(text: TextIO, file: Path) -> Iterator[Any]:
+    decoder, number = json.JSONDecoder(), 0
+    rest = text.read(CHUNK)
+    at = rest.index("[") + 1
+    while True:
+        at = _GAP.match(rest, at).end()
+        if rest[at : at + 1] == "]":
+            return
+        try:
+            item, at = decoder.raw_decode(rest, at)
+        except json.JSONDecodeError as error:
+            more = text.read(CHUNK) if len(rest) - at < LONGEST else ""
+            if not more:
+                raise KyaraError(f"{file}: item {number + 1} is not JSON ({error.msg}); correct the file") from error
+            rest, at = rest[at:] + more, 0
+        else:
+            number += 1
+            yield item
+
+
+def _hub(repository: str) -> Iterator[tuple[str, Any]]:
+    """Yield (repository:number, row) of the training split, streamed; no code of the set is run."""
+    number = 0
+    try:
+        from datasets import load_dataset
+
+        for number, row in enumerate(load_dataset(repository, split="train", streaming=True), 1):
+            yield f"{repository}:{number}", row
+    except Exception as error:  # the library, its HTTP client and its file formats raise some twenty kinds
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise KyaraError(
+            f"cannot read {repository} after {number} rows: {reason}; check the network, or give NAME=PATH of a copy"
+        ) from error
