@@ -15,7 +15,6 @@ from kyara_utils.curation import (
     filters,
     language,
     quality_rules,
-    selection,
     semantic_duplicates,
     tags,
 )
@@ -517,7 +516,7 @@ def test_english_words_are_the_unit_and_templates_do_not_count() -> None:
     assert found == ("en", "a train leaves the station at nine and travels north at sixty miles per hour")
 
 
-# --- tags, selection, funnel ----------------------------------------------------------------------------
+# --- tags, funnel ---------------------------------------------------------------------------------------
 
 
 def test_rule_tags() -> None:
@@ -536,76 +535,6 @@ def test_normalise_tags_as_in_instag() -> None:
     """Spelling variants of an LLM's tag must be one tag, and rare tags noise."""
     lists = [["Data-Analysis", "data analysis", "Rare!"], ["data_analysis"], [" "]]
     assert tags.normalise_tags(lists, alpha=2) == [["data analysis"], ["data analysis"], []]
-
-
-def test_instag_sample_by_hand() -> None:
-    """Algorithm 1: most tags first, a row needs a new tag, the tag set starts empty in each pass."""
-    given = {"a": "xyz", "b": "xy", "c": "yz", "d": "w", "e": "x", "f": ""}
-    rows = [row(k, "回答。", id=k, tags=list(v)) for k, v in given.items()]
-    taken, rest = selection.instag_sample(rows, 4)
-    assert [r["id"] for r in taken] == ["a", "d", "b", "c"]
-    assert [r["id"] for r in rest] == ["e", "f"]
-    everything, rest = selection.instag_sample(rows[::-1], 99)
-    assert [r["id"] for r in everything] == ["a", "d", "b", "c", "e"] and [r["id"] for r in rest] == ["f"]
-
-
-def sampled_by_definition(rows: list[dict], n: int) -> list[str]:
-    """InsTag's algorithm 1 as it is written: pass over the pool again and again."""
-    pool = sorted(rows, key=lambda r: (-len(r["tags"]), -r["score"], r["id"]))
-    taken: list[dict] = []
-    while len(taken) < n:
-        covered: set[str] = set()
-        before = len(taken)
-        for item in list(pool):
-            if len(taken) < n and set(item["tags"]) - covered:
-                covered |= set(item["tags"])
-                taken.append(item)
-                pool.remove(item)
-        if len(taken) == before:
-            break
-    return [item["id"] for item in taken]
-
-
-@pytest.mark.parametrize("n", [1, 37, 150, 400])
-def test_instag_sample_is_the_published_algorithm(n: int) -> None:
-    """The fast form must take the same rows in the same order."""
-    rng = random.Random(n)
-    rows = [
-        row(
-            f"{i}",
-            "回答。",
-            id=f"{i:03}",
-            score=rng.choice([0.0, 1.0]),
-            tags=rng.sample("abcdefghijklmnop", rng.randrange(4)),
-        )
-        for i in range(300)
-    ]
-    assert [item["id"] for item in selection.instag_sample(rows, n)[0]] == sampled_by_definition(rows, n)
-
-
-def test_refine_by_score_or_by_instag() -> None:
-    """The recipe chooses the sampler by name; a misspelt one must not fall back to the other."""
-    rows = [row(f"{i}", "回答。", id=f"{i:02}", score=float(i), tags=["a", "bcdef"[i % 5]]) for i in range(10)]
-    assert ids(selection.refine(rows, 0.2)) == {"09", "08"}
-    assert ids(selection.refine(rows, 0.2, "instag")) == {"09", "08"}
-    assert [item["id"] for item in selection.refine(rows, 0.5, "instag")] == ["09", "08", "07", "06", "05"]
-    with pytest.raises(KyaraError, match="refined_by 'scores' is neither score nor instag"):
-        selection.refine(rows, 0.2, "scores")
-
-
-def test_select_refined_takes_the_best_of_each_group() -> None:
-    """One easy category with high scores must not fill the refined set."""
-    groups = {"q": [9, 8, 7, 6], "w": [3, 2], "m": [1]}
-    rows = [
-        row(f"{g}{s}", "回答。", id=f"{g}{s}", score=float(s), tags=[g, "z"]) for g, ss in groups.items() for s in ss
-    ]
-    assert ids(selection.select_refined(rows, n=4)[0]) == {"q9", "w3", "m1", "q8"}
-    assert ids(selection.select_refined(rows, share=3 / 7)[0]) == {"q9", "w3", "m1"}
-    refined, remaining = selection.select_refined(rows[::-1], per_tag=2)
-    assert ids(refined) == {"q9", "q8", "w3", "w2", "m1"} and len(refined) + len(remaining) == len(rows)
-    for wrong in ({}, {"share": 0.1, "n": 3}, {"share": 14}):
-        with pytest.raises(KyaraError):
-            selection.select_refined(rows, **wrong)
 
 
 def test_funnel_accounts_for_every_row() -> None:

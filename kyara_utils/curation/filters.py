@@ -13,7 +13,7 @@ from kyara_utils.runs.schemas import CONVERSATION, extend
 from kyara_utils.runs.tables import Row, answer, question
 
 Filter = Callable[[list[Row]], tuple[list[Row], list[Row]]]
-CURATED = extend(CONVERSATION, tags=list[str], score=float)
+CURATED = extend(CONVERSATION, tags=list[str], score=float, tokens=int, answer_tokens=int, selection=str)
 SHOWN = 60  # characters of a turn in an example
 log = logging.getLogger(__name__)
 

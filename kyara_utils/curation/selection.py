@@ -1,98 +1,127 @@
-"""Choose the small refined set for the second training stage.
+"""Choose the small refined set for the second training stage, under a budget of rows or tokens.
 
-Kyara takes the best rows of every category after tagging them "similar to InsTag". InsTag's own sampler
-(arXiv 2308.07074, algorithm 1) prefers rows with many tags and spreads them over the tags; it needs no score.
+Kyara takes the best rows of every category after tagging them "similar to InsTag". That a score chooses better than
+chance must be shown: at a million rows hardly any does ("Rethinking Data Selection at Scale: Random Selection is Almost
+All You Need", arXiv 2410.09335). So random, longest and tag-balanced rows can be chosen under the same budget.
 """
 
-from collections import defaultdict, deque
-from heapq import heapify, heappop
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 
-from kyara_utils.curation.rows import score
+from kyara_utils.curation.rows import best_first
+from kyara_utils.curation.spreading import instag_order, spread
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import Row
+from kyara_utils.runs.tables import Row, turns
 
-Split = tuple[list[Row], list[Row]]
+REFINED, RANKED_LOWER, OVER_BUDGET, NO_TAGS = "refined", "ranked_lower", "over_budget", "no_tags"
+ROUNDS = 4  # user turns; rows of more are one class
+LENGTHS = (64, 256, 1024)  # tokens of the answers: the classes of length end below these
+AXES: dict[str, Callable[[Row], str]] = {
+    "task": lambda row: next(iter(row["tags"] or ()), ""),
+    "lang": lambda row: row["lang"],
+    "rounds": lambda row: str(min(ROUNDS, len(turns(row, "user")))),
+    "length": lambda row: next((f"< {end}" for end in LENGTHS if row["answer_tokens"] < end), f"≥ {LENGTHS[-1]}"),
+}
+WAYS: dict[str, str] = {
+    "score": "the best rows of every class in `balance`",
+    "instag": "rows of most tags, spread over the tags",
+    "random": "rows drawn by the seed, whatever they are",
+    "longest": "rows with the most tokens in their answers",
+    "tags": "rows drawn by the seed, spread over all tags",
+}
 
 
-def refine(rows: list[Row], share: float, by: str = "score") -> list[Row]:
-    """Return the refined set, `share` of the rows: by `score` (`select_refined`) or `instag` (`instag_sample`)."""
-    if by not in ("score", "instag"):
-        raise KyaraError(f"refined_by {by!r} is neither score nor instag; score needs a judge, instag needs tags")
-    if by == "score":
-        return select_refined(rows, share=share)[0]
-    return instag_sample(rows, _limit(len(rows), share, None, None))[0]
+def with_tokens(rows: list[Row], count: Callable[[str], int]) -> list[Row]:
+    """Add `tokens` (all turns) and `answer_tokens` (the assistant's), by `count`, without a chat template."""
+    found = []
+    for row in rows:
+        sizes = [(message["role"], count(message["content"] or "")) for message in row["messages"]]
+        answers = sum(size for role, size in sizes if role == "assistant")
+        found.append(row | {"tokens": sum(size for _, size in sizes), "answer_tokens": answers})
+    return found
 
 
-def instag_sample(rows: list[Row], n: int) -> Split:
-    """Complexity-first diverse sampling: return (at most n sampled rows in the order taken, the others).
+def choose(
+    rows: list[Row], by: str, share: float, tokens: int = 0, balance: Sequence[str] = ("task",), seed: int = 0
+) -> list[Row]:
+    """Return the rows in their order with `selection`: `refined`, or the rule by which a row was left.
 
-    Rows go by number of tags, most first (ties: score, then id). A pass starts with no tag covered and takes
-    a row iff it brings a new tag; passes repeat over what is left until n rows are taken. Untagged rows are
-    never taken. Time is n log n: a pass visits the tags that are left, and each of them once. Good for 1,000,000 rows.
+    by: one of `WAYS`. The refined set takes `share` of the rows, or rows of at most `tokens` tokens where that is above
+    0; groups then get equal tokens instead of equal rows. Rules: `ranked_lower`, `over_budget` (it did not fit into the
+    tokens that were left), `no_tags` (InsTag takes no row without). The same rows give the same set in any order. Rows
+    hold `tokens` and `answer_tokens` (`with_tokens`). Time is n log n, memory some 200 bytes a row: good for 4,000,000.
     """
-    tags = [set(row.get("tags") or ()) for row in rows]
-    pool = sorted(range(len(rows)), key=lambda i: (-len(tags[i]), -score(rows[i]), rows[i]["id"]))
-    ranked = [tags[position] for position in pool]
-    waiting: dict[str, deque[int]] = defaultdict(deque)  # by tag: ranks in the pool, best first
-    for rank, own in enumerate(ranked):
-        for tag in own:
-            waiting[tag].append(rank)
-    taken: dict[int, None] = {}
-    while len(taken) < n and waiting:
-        _one_pass(waiting, ranked, taken, n)
-    chosen = {pool[rank] for rank in taken}
-    return [rows[pool[rank]] for rank in taken], [row for i, row in enumerate(rows) if i not in chosen]
+    _check(by, share, tokens, balance)
+    costs = [row["tokens"] for row in rows] if tokens else [1] * len(rows)
+    order = _ORDERS[by](rows, costs, balance, seed)
+    chosen, over = _fill(order, costs, tokens or round(share * len(rows)))
+    untagged = {at for at, row in enumerate(rows) if by == "instag" and not row["tags"]}
+    rules = dict.fromkeys(untagged, NO_TAGS) | dict.fromkeys(over, OVER_BUDGET) | dict.fromkeys(chosen, REFINED)
+    return [row | {"selection": rules.get(at, RANKED_LOWER)} for at, row in enumerate(rows)]
 
 
-def _one_pass(waiting: dict[str, deque[int]], tags: list[set[str]], taken: dict[int, None], n: int) -> None:
-    """Take rows by rank: the next is the best rank among those that wait under a tag not yet covered."""
-    heads = [(rank, tag) for tag in list(waiting) if (rank := _head(waiting, tag, taken)) is not None]
-    heapify(heads)
-    covered: set[str] = set()
-    while heads and len(taken) < n:
-        rank, tag = heappop(heads)
-        if tag not in covered:
-            covered |= tags[rank]
-            taken[rank] = None
+def selection_rows(rows: list[Row]) -> list[Row]:
+    """Return {by, group, rows, tokens, refined_rows, refined_tokens}: what was there and what was taken.
 
-
-def _head(waiting: dict[str, deque[int]], tag: str, taken: dict[int, None]) -> int | None:
-    """The best rank that still waits under the tag; a tag with none is dropped."""
-    ranks = waiting[tag]
-    while ranks and ranks[0] in taken:
-        ranks.popleft()
-    if not ranks:
-        del waiting[tag]
-    return ranks[0] if ranks else None
-
-
-def select_refined(
-    rows: list[Row], *, share: float | None = None, n: int | None = None, per_tag: int | None = None
-) -> Split:
-    """Return (refined, remaining), both in the order of `rows`: the best rows by score of every group.
-
-    A row's group is its first tag ("" without tags). The best of every group come first, then the second
-    best, and so on, until `n` rows or `share` of all rows are taken; `per_tag` bounds a group. Ties go by id.
-    Good for 1,000,000 rows.
+    Rows have passed `choose`; `by` is `rule` (which says why rows were left), `source` or one of `AXES`.
     """
-    limit = _limit(len(rows), share, n, per_tag)
-    ranked: list[tuple[int, float, str, int]] = []
-    members: dict[str, int] = {}
-    for position in sorted(range(len(rows)), key=lambda i: (-score(rows[i]), rows[i]["id"])):
-        group = next(iter(rows[position].get("tags") or ()), "")
-        rank = members.get(group, 0)
-        members[group] = rank + 1
-        if per_tag is None or rank < per_tag:
-            ranked.append((rank, -score(rows[position]), rows[position]["id"], position))
-    chosen = {position for *_, position in sorted(ranked)[:limit]}
-    return [r for i, r in enumerate(rows) if i in chosen], [r for i, r in enumerate(rows) if i not in chosen]
+    keys = {"rule": lambda row: row["selection"], "source": lambda row: row["source"], **AXES}
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        for by, key in keys.items():
+            empty = {"by": by, "group": key(row), "rows": 0, "tokens": 0, "refined_rows": 0, "refined_tokens": 0}
+            entry = found.setdefault((by, empty["group"]), empty)
+            for prefix in ("", "refined_") if row["selection"] == REFINED else ("",):
+                entry[f"{prefix}rows"] += 1
+                entry[f"{prefix}tokens"] += row["tokens"]
+    place = list(keys).index
+    return sorted(found.values(), key=lambda entry: (place(entry["by"]), -entry["rows"], entry["group"]))
 
 
-def _limit(total: int, share: float | None, n: int | None, per_tag: int | None) -> int:
-    if share is not None and n is not None:
-        raise KyaraError("select_refined got both share and n; give one of them")
-    if share is None and n is None and per_tag is None:
-        raise KyaraError("select_refined has no size; give share, n or per_tag")
-    if share is not None and not 0.0 <= share <= 1.0:
-        raise KyaraError(f"share {share} is outside 0 to 1; 0.14 is Kyara's 500,000 of 3.6 million")
-    return round(share * total) if share is not None else total if n is None else n
+def _fill(order: Iterable[int], costs: Sequence[int], budget: int) -> tuple[set[int], set[int]]:
+    """Take positions while they fit; return (taken, those that did not fit when their turn came)."""
+    least, taken, over = min(costs, default=0), set[int](), set[int]()
+    for position in order if budget >= least else ():
+        fits = costs[position] <= budget
+        (taken if fits else over).add(position)
+        budget -= costs[position] if fits else 0
+        if budget < max(least, 1):
+            break
+    return taken, over
+
+
+def _by_score(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    groups = [(tuple(AXES[axis](row) for axis in balance),) for row in rows]
+    return spread(best_first(rows), groups, costs)
+
+
+def _by_instag(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    return instag_order(best_first(rows), [set(row["tags"] or ()) for row in rows])
+
+
+def _at_random(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    """By a hash of seed and id, so that neither the order of the rows nor their number changes who goes first."""
+    keys = [blake2b(f"{seed} {row['id']}".encode(), digest_size=16).digest() for row in rows]
+    return iter(sorted(range(len(rows)), key=keys.__getitem__))
+
+
+def _by_length(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    return iter(sorted(range(len(rows)), key=lambda at: (-rows[at]["answer_tokens"], rows[at]["id"])))
+
+
+def _by_tags(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    return spread(list(_at_random(rows, costs, balance, seed)), [row["tags"] or [""] for row in rows], costs)
+
+
+_ORDERS = dict(zip(WAYS, (_by_score, _by_instag, _at_random, _by_length, _by_tags), strict=True))
+
+
+def _check(by: str, share: float, tokens: int, balance: Sequence[str]) -> None:
+    if by not in WAYS:
+        raise KyaraError(f"refined_by {by!r} is not known; choose from {', '.join(WAYS)}")
+    if strange := [axis for axis in balance if axis not in AXES]:
+        raise KyaraError(f"refined_balance {', '.join(map(str, strange))} is not known; choose from {', '.join(AXES)}")
+    if not 0.0 <= share <= 1.0:
+        raise KyaraError(f"refined_share {share} is outside 0 to 1; 0.14 is Kyara's 500,000 of 3.6 million")
+    if tokens < 0:
+        raise KyaraError(f"refined_tokens {tokens} is below 0; 0 lets refined_share decide")
