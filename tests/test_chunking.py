@@ -43,9 +43,9 @@ def test_chunks_keep_the_budget_and_every_character(budget):
     text += f"## 三\n\nOne. Two! {HANT}"
     chunks = chunk_document(document(text), len, budget)
     body = squeeze(re.sub(r"(?m)^#+ .*$", "", text))
-    joined = squeeze("".join(c.text for c in chunks))
+    joined, headings = squeeze("".join(c.text for c in chunks)), str.maketrans("", "", "一二三>")
     assert max(c.tokens for c in chunks) <= budget and all(c.tokens == len(c.text) for c in chunks)
-    assert joined.replace("二", "").replace("三", "") == body.replace("二", "").replace("三", "")
+    assert joined.translate(headings) == body.translate(headings)
     assert [c.position for c in chunks] == list(range(len(chunks)))
 
 
@@ -88,6 +88,27 @@ def test_fragments_join_their_neighbour():
     """A chunk of three words answers nothing and matches everything."""
     chunks = chunk_document(document(f"很短。\n\n## 甲\n\n{HANT}\n\n## 乙\n\n短。"), len)
     assert len(chunks) == 1 and chunks[0].text.startswith("很短。") and chunks[0].text.endswith("乙\n短。")
+
+
+def test_short_sections_join_and_keep_their_subject():
+    """Help pages are a heading over one sentence, again and again; without its heading such a sentence says nothing."""
+    sections = "".join(f"### {name}\n\n設定{name}的值。\n\n" for name in ("邊界", "縮排", "行距", "字距"))
+    text = f"## 段落\n\n{HANT}\n\n{sections}## 列印\n\n### 份數\n\n指定份數。\n\n### 順序\n\n{HANT}"
+    chunks = chunk_document(document(text), len, 160)
+    assert [c.heading for c in chunks] == ["段落", "列印"] and min(c.tokens for c in chunks) >= 30
+    assert all(f"{name}\n設定{name}的值。" in chunks[0].text for name in ("邊界", "縮排", "行距", "字距"))
+    assert chunks[1].text == f"份數\n指定份數。\n\n順序\n{HANT}"  # with its sibling, not with what stands before
+    far = chunk_document(document(f"## 甲\n\n### 乙\n\n很短。\n\n## 丙\n\n### 丁\n\n{HANT}"), len)
+    assert [(c.heading, c.text) for c in far] == [("", f"甲 > 乙\n很短。\n\n丙 > 丁\n{HANT}")]
+
+
+def test_the_last_passage_of_a_section_is_no_fragment():
+    """What a full passage leaves over is a sentence; it takes as many from the passage before as it needs."""
+    text = "".join(f"這是第{n:02}個句子，內容各有不同。" for n in range(12))
+    for length in range(4, 28):
+        chunks = chunk_document(document(text + "尾" * length + "。"), len, 128)
+        assert min(c.tokens for c in chunks) >= 30 and max(c.tokens for c in chunks) <= 128
+        assert squeeze("".join(c.text for c in chunks)) == text + "尾" * length + "。"
 
 
 def test_documents_in_are_documents_out_and_rejects(tmp_path):

@@ -1,7 +1,7 @@
 """Cut documents into passages that fit an embedder and can be cited by id.
 
-Structure comes first: a chunk never crosses a heading, except to take in a fragment too small to stand alone.
-Within a section sentences are packed up to a token budget; code blocks and tables stay whole where they fit.
+Structure comes first: a chunk never crosses a heading, except where a fragment of fewer than 30 tokens joins its
+neighbour (`joining.py`), with its headings. Within a section sentences are packed up to a token budget; code blocks and tables stay whole where they fit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,9 +9,10 @@ from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
+from kyara_utils.knowledge.chunks.budget import MIN_CHARACTERS
 from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.chunks.compact_table import CompactTable
-from kyara_utils.knowledge.chunks.packing import MIN_CHARACTERS, pack
+from kyara_utils.knowledge.chunks.packing import pack
 from kyara_utils.knowledge.chunks.repeated_passages import drop_near_duplicates
 from kyara_utils.knowledge.readers.documents import STEP, Document
 from kyara_utils.runs.errors import KyaraError

@@ -9,33 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from kyara_utils.knowledge.chunks.budget import Budget, Piece
+from kyara_utils.knowledge.chunks.joining import balanced, joined
 from kyara_utils.knowledge.chunks.layout import FENCES, Layout, Section, lay_out
 
-MIN_CHARACTERS = 24
-TOKENS_PER_COST = 1 / 20  # before the first real count
-MARGIN = 0.97  # of the budget that an estimate aims at
 WORTH_EXTENDING = 0.85  # a passage emptier than this is tried again with the better estimate
 HOPELESS = 64  # characters a token: a longer text is not even counted
-Piece = tuple[str, str, int]  # heading path, text, tokens
-
-
-class Budget:
-    """`max_tokens` by `count`, and the running estimate of tokens from cost; `room` is the cost that should fit."""
-
-    def __init__(self, count: Callable[[str], int], max_tokens: int, base: int) -> None:
-        self.count, self.max = count, max_tokens
-        self.base = base  # special tokens and prefixes
-        self.aim = max_tokens * MARGIN - base
-        self.rate = TOKENS_PER_COST
-        self.room = int(self.aim / self.rate)
-
-    def measure(self, text: str, cost: int) -> int:
-        """Count for real, and learn from it."""
-        tokens = self.count(text)
-        if cost > 0:
-            self.rate = min(max((tokens - self.base) / cost, TOKENS_PER_COST / 8), TOKENS_PER_COST * 8)
-            self.room = int(self.aim / self.rate)
-        return tokens
 
 
 def pack(texts: Sequence[str], count: Callable[[str], int], max_tokens: int, overlap: int) -> list[list[Piece]]:
@@ -46,8 +25,9 @@ def pack(texts: Sequence[str], count: Callable[[str], int], max_tokens: int, ove
         budget = Budget(count, max_tokens, base)
         pieces: list[Piece] = []
         for section in sections:
-            pieces += _balanced(list(_pack_section(layout, section, budget, overlap)), budget)
-        packed[document] = _merged(pieces, budget)
+            packed_section = list(_pack_section(layout, section, budget, overlap))
+            pieces += packed_section if overlap else balanced(packed_section, budget)
+        packed[document] = joined(pieces, budget)
     return packed
 
 
@@ -158,35 +138,3 @@ def _frame(text: str) -> tuple[list[str], list[str], list[str]]:
         return lines[:1], lines[1 : -1 if closed else None], [lines[0][:3]]
     rule = len(lines) > 2 and not lines[1].strip("|-: ")
     return lines[: 2 if rule else 1], lines[2 if rule else 1 :], []
-
-
-def _balanced(pieces: list[Piece], budget: Budget) -> list[Piece]:
-    """Give the last fragment of a section the sentence before it, so that it need not be rejected."""
-    if len(pieces) < 2 or len(pieces[-1][1]) >= MIN_CHARACTERS:
-        return pieces
-    (heading, before, _), (_, fragment, _) = pieces[-2:]
-    layout = lay_out([before])
-    cut = layout.cuts[-2] if len(layout.cuts) > 1 else 0
-    if not cut or cut in layout.atoms:
-        return pieces
-    texts = (before[:cut].strip(), f"{before[cut:]}\n{fragment}".strip())
-    counted = [(heading, text, budget.count(text)) for text in texts]
-    return pieces[:-2] + counted if max(counted[0][2], counted[1][2]) <= budget.max else pieces
-
-
-def _merged(pieces: list[Piece], budget: Budget) -> list[Piece]:
-    """Join a piece that is too short to the one before it, or else to the one after, where that fits."""
-    if all(len(text) >= MIN_CHARACTERS for _, text, _ in pieces):
-        return pieces
-    merged: list[Piece] = []
-    for heading, text, tokens in pieces:
-        if merged and min(len(merged[-1][1]), len(text)) < MIN_CHARACTERS:
-            before, last, _ = merged[-1]
-            own = heading.split(" > ")[-1]
-            joined = f"{last}\n{text}" if heading == before else f"{last}\n\n{own}\n{text}".strip()
-            count = budget.count(joined)
-            if count <= budget.max:
-                merged[-1] = (before, joined, count)
-                continue
-        merged.append((heading, text, tokens))
-    return merged
