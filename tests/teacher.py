@@ -90,6 +90,9 @@ def reply(text: str, body: dict) -> str:
     if "search_query" in schema:
         asked = section(text, "使用者問題")
         return json.dumps({"search_query": [asked[n : n + 12] for n in range(5)]}, ensure_ascii=False)
+    if '"tag"' in schema:
+        words = [text[at : at + 3] for at in range(6, 15, 3)]
+        return json.dumps({"tags": [{"tag": word, "explanation": "提到"} for word in words]}, ensure_ascii=False)
     if "questions" in schema:
         found = [{"kind": "reason", "question": question_about(s)} for s in sentences(section(text, "文件"))[:5]]
         return json.dumps({"questions": found}, ensure_ascii=False)

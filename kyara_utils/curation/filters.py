@@ -76,11 +76,6 @@ def written_rows(documents: dict[str, Any], maths: dict[str, Any]) -> list[Row]:
     return [{"stage": "written", "source": name, "rows_in": n, "rows_out": out} for name, (n, out) in tried.items()]
 
 
-def tag_count(rows: list[Row]) -> int:
-    """How many different tags the rows bear: the diversity of the set."""
-    return len({tag for row in rows for tag in row["tags"]})
-
-
 def ranked_lines(rows: list[Row], best: int = 3, worst: int = 2) -> list[str]:
     """The best and worst rows by score, a line each: score, tags, question and the start of the answer."""
     ranked = sorted(rows, key=lambda row: -row["score"])

@@ -1,14 +1,14 @@
-"""Tags for selection: the kind of task by rule, and InsTag's clean-up of the tags that a model gives.
+"""Tags for selection: the kind of task by rule, and one way to write what a model names.
 
 The rules are no equal of InsTag's tagger (arXiv 2308.07074): they know the kind of task, the topic the source states
 and the length, about two dozen tags where InsTag has 6,587. The task is the group within which rows are ranked.
 """
 
 import re
-from collections import Counter
 
 from kyara_utils.curation.rows import is_math
 from kyara_utils.runs.tables import Row, answer, meta, question
+from kyara_utils.text.normalise import nfkc
 
 OTHER = "other"
 TASKS: tuple[tuple[str, str], ...] = (  # the first that matches is the main task; later ones are added
@@ -25,6 +25,7 @@ TASKS: tuple[tuple[str, str], ...] = (  # the first that matches is the main tas
     ("definition", r"什麼是|是什麼|何謂|指的是|意思|什麼|\bwhat\b|\bdefine\b"),
 )
 LENGTHS = ((100, "short answer"), (400, "medium answer"))  # characters, below this; above: long answer
+_SPECIAL = re.compile(r"(?<![a-z0-9+#])[+#]+|(?<!\w)\.+(?![a-z])|(?<=\w)\.(?!\d)|[^\w+#.]+")
 _TASKS = tuple((tag, re.compile(pattern, re.I)) for tag, pattern in TASKS)
 
 
@@ -38,16 +39,10 @@ def rule_tags(row: Row) -> list[str]:
     return (tasks or [OTHER]) + ([f"topic {topic}"] if topic else []) + [length]
 
 
-def normalise_tag(tag: str) -> str:
-    """Return a tag in lower case, special characters as spaces (InsTag's rule aggregation, no stemming)."""
-    return " ".join(re.sub(r"[\W_]+", " ", tag.casefold()).split())
+def tag_form(tag: str) -> str:
+    """Return a tag as it is shown: NFKC, lower case, special characters as spaces.
 
-
-def normalise_tags(tag_lists: list[list[str]], alpha: int = 20) -> list[list[str]]:
-    """Clean LLM-made tags: normalise, drop repeats within a row, drop tags of fewer than `alpha` rows.
-
-    InsTag uses alpha = 20 on 306,044 rows; use 2 or 3 on a few hundred. A row may end with no tags.
+    InsTag's rule aggregation, but what is a name is kept: + and # behind a Latin letter (c++, c#), a dot before a word
+    (.net). Stems are left to the comparison by meaning, which knows more languages than English.
     """
-    cleaned = [list(dict.fromkeys(t for tag in tags if (t := normalise_tag(tag)))) for tags in tag_lists]
-    counts = Counter(tag for tags in cleaned for tag in tags)
-    return [[tag for tag in tags if counts[tag] >= alpha] for tags in cleaned]
+    return " ".join(_SPECIAL.sub(" ", nfkc(tag).lower().replace("_", " ")).split())

@@ -1,0 +1,65 @@
+"""Open tags by an LLM: what each query of a conversation wants, in the model's own words (InsTag, arXiv 2308.07074).
+
+Every query is asked about by itself. A base model continues a list of worked examples; a chat model answers in JSON,
+with a reason for each tag, which makes it name what is there. `tag_merging` makes one vocabulary of the answers.
+"""
+
+import json
+
+from kyara_utils.curation.tag_merging import Embed, merge_tags
+from kyara_utils.curation.tags import rule_tags
+from kyara_utils.llm import Client, Response, complete, load_prompt
+from kyara_utils.runs.tables import Row, turns
+
+SHOWN = 2400  # characters of a query that the model reads: its first and last half of them, documents lie between
+PROMPTS = {"completion": ("tags", 20), "brief": ("tags_open", 240), "full": ("tags_open", 700)}  # file, most tokens
+IN_A_LINE = 3  # tags that are taken of a base model's line; later ones repeat
+
+
+def tag_by_model(
+    client: Client, rows: list[Row], embed: Embed, alpha: int = 1, similarity: float = 1.0, seed: int = 0
+) -> tuple[list[Row], list[Row]]:
+    """Return (rows with `tags`: the rule's task first, then the model's merged ones; account of `merge_tags`).
+
+    A query without a readable answer brings no tag. Holds an answer for each query, some 2 kB: good for 1,000,000 rows.
+    """
+    queries = [shortened(text) for row in rows for text in turns(row, "user")]
+    answers = iter(_asked(client, queries, seed))
+    asked = [[next(answers) for _ in turns(row, "user")] for row in rows]
+    named = [list(dict.fromkeys(tag for answer in own for tag in read_tags(answer.text))) for own in asked]
+    merged, account = merge_tags(named, embed, alpha, similarity)
+    tagged = [
+        row
+        | {"tags": list(dict.fromkeys([rule_tags(row)[0], *tags]))}
+        | {"call_ids": [*row["call_ids"], *(answer.call_id for answer in own)]}
+        for row, tags, own in zip(rows, merged, asked, strict=True)
+    ]
+    return tagged, account
+
+
+def _asked(client: Client, queries: list[str], seed: int) -> list[Response]:
+    name, longest = PROMPTS[client.model.style]
+    prompt = load_prompt(f"curation/{name}")
+    key = prompt.inputs[0]
+    inputs = [{key: query if prompt.schema else " ".join(query.split())} for query in queries]
+    return complete(client, prompt, inputs, max_tokens=longest, temperature=0.0, seed=seed)
+
+
+def shortened(text: str) -> str:
+    """A query of any length for one call: instructions stand at its ends."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}\n…\n{text[-SHOWN // 2 :]}"
+
+
+def read_tags(text: str) -> list[str]:
+    """The tags of an answer: JSON as its schema says, else a line with 、 between them; of other JSON none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return [] if text.lstrip()[:1] in "[{" else _stripped(text.split("、")[:IN_A_LINE])
+    tags = found.get("tags") if isinstance(found, dict) else None
+    named = [entry.get("tag") for entry in tags if isinstance(entry, dict)] if isinstance(tags, list) else []
+    return _stripped(tag for tag in named if isinstance(tag, str))
+
+
+def _stripped(tags) -> list[str]:
+    return [tag.strip() for tag in tags if tag.strip()]
