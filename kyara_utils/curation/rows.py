@@ -66,11 +66,12 @@ def number_keys(rows: Sequence[Row]) -> tuple["np.ndarray", "np.ndarray"]:
     groups = [stated_numbers(text, is_math(row)) for text, row in zip(questions, rows, strict=True)]
     answers = [numbers(_LIST_MARK.sub("", answer(row))) for row in rows]
     facts = [tuple(number for number in found if number not in OPERATORS) for found in answers]
-    views = [[_key(one), _key(other)] for one, other in zip(fold_all(questions), facts, strict=True)]
-    return np.array([_key(group) for group in groups], np.int64), np.array(views, np.int64).reshape(-1, 2)
+    views = [[key64(one), key64(other)] for one, other in zip(fold_all(questions), facts, strict=True)]
+    return np.array([key64(group) for group in groups], np.int64), np.array(views, np.int64).reshape(-1, 2)
 
 
-def _key(value: object) -> int:
+def key64(value: object) -> int:
+    """Return a hash of `value`, 64 bits with a sign: equal values have equal keys in every process."""
     return int.from_bytes(
         blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True
     )

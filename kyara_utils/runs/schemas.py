@@ -41,6 +41,7 @@ PREFERENCE = pa.schema(
         "rejected_cut": pa.bool_(),  # the token limit ended the rejected answer
         "chosen_win": pa.float64(),  # SPPO's mean chances to win, null for other methods
         "rejected_win": pa.float64(),
+        "step": pa.bool_(),  # both sides are one step of a solution that goes on: no end of turn follows
     }
 )
 REJECT = pa.schema({name: pa.string() for name in ("id", "step", "rule", "detail", "row")})  # row is JSON

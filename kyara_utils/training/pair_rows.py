@@ -1,8 +1,9 @@
 """From preference rows to token ids, with every row kept whole or rejected under a named rule.
 
-A pair whose prompt ends in an assistant turn is a Step-DPO row (https://arxiv.org/abs/2406.18629): that turn holds the
-steps so far, chosen and rejected are one next step each, and no end of turn follows, or the model would learn to stop
-after a single step.
+A pair marked `step`, or whose prompt ends in an assistant turn, is a Step-DPO row (https://arxiv.org/abs/2406.18629):
+that turn holds the steps so far and is missing before the first; chosen and rejected are one next step each, and no end
+of turn follows, or the model would learn to stop after a single step (its reference, dvlab-research/Step-DPO,
+stepdpo_trainer.py, leaves the end out as well).
 
 Rows whose sides are whole conversations (HH and capybara layouts, and TRL's implicit prompt) are brought into one form
 first: the prompt is everything before the last assistant turn, so no turn of the user carries loss.
@@ -96,13 +97,17 @@ def _is_probability(value: Any) -> bool:
 
 
 def is_step(pair: Row) -> bool:
-    """Say whether a pair continues an assistant turn that has begun (Step-DPO)."""
+    """Say whether the sides of a pair are steps of a turn that goes on (Step-DPO)."""
+    return bool(pair.get("step")) or _has_begun(pair)
+
+
+def _has_begun(pair: Row) -> bool:
     return bool(pair["prompt"]) and pair["prompt"][-1].get("role") == "assistant"
 
 
 def check_pair_turns(pair: Row, side: str) -> str:
     """Return why this side of a pair cannot be trained on, or an empty string."""
-    if not is_step(pair):
+    if not _has_begun(pair):
         return check_turns([*pair["prompt"], *pair[side]])
     if len(pair[side]) != 1 or pair[side][0].get("role") != "assistant":
         return "a step must be one assistant turn"
@@ -136,7 +141,7 @@ def _without_end(ids: list[int], tokenizer) -> list[int]:
 
 
 def _step_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
-    *before, begun = pair["prompt"]
+    *before, begun = pair["prompt"] if _has_begun(pair) else [*pair["prompt"], {"content": ""}]
     head = tokenizer.apply_chat_template(before, add_generation_prompt=True, tokenize=False) + begun["content"]
     texts = [head, *(head + pair[side][0]["content"] for side in SIDES)]
     prompt, *whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)

@@ -1,0 +1,100 @@
+"""Published preference sets beside our own pairs: from the Hub by name, or from files in any usual layout.
+
+As `curation.open_sets` does for conversations; a row that is no pair becomes a reject row with file and line.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened
+from kyara_utils.curation.turns import Unreadable
+from kyara_utils.preference.pair_layouts import pair_of
+from kyara_utils.preference.preference_rows import STEP
+from kyara_utils.runs import KyaraError, content_id, reject
+from kyara_utils.runs.tables import Row
+
+log = logging.getLogger(__name__)
+NON_COMMERCIAL = "its repository (dvlab-research/Step-DPO) says cc-by-nc-4.0 for the data"
+OPEN_PREFERENCES = {
+    "ultrafeedback-binarized-preferences": PublishedSet(
+        "argilla/ultrafeedback-binarized-preferences", "mit", "instruction, chosen_response, rejected_response"
+    ),
+    "ultrafeedback-binarized-preferences-cleaned": PublishedSet(
+        "argilla/ultrafeedback-binarized-preferences-cleaned", "mit", "prompt, chosen, rejected"
+    ),
+    "Math-Step-DPO-10K": PublishedSet(
+        "xinlai/Math-Step-DPO-10K", NON_COMMERCIAL, "prompt, initial_reason_steps, chosen, rejected"
+    ),
+    "kyara-chinese-preference-rl-dpo-s0-30K": PublishedSet(
+        "zake7749/kyara-chinese-preference-rl-dpo-s0-30K", UNCHECKED, "chosen, rejected"
+    ),
+    "Infinity-Preference": PublishedSet("BAAI/Infinity-Preference", "apache-2.0", "prompt, chosen, rejected"),
+    "hh-rlhf": PublishedSet("Anthropic/hh-rlhf", "mit", "chosen, rejected"),
+    "distilabel-capybara-dpo-7k-binarized": PublishedSet(
+        "argilla/distilabel-capybara-dpo-7k-binarized", "apache-2.0", "chosen, rejected"
+    ),
+}
+Read = tuple[Row, Row | None]  # a preference row, or an empty one and its reject row
+
+
+def open_preferences(entries: list[str], root: Path) -> Iterator[Read]:
+    """Yield (preference row, None) or ({}, reject row) for each row of the sets, one after the other.
+
+    An entry is a name of `OPEN_PREFERENCES` (read from the Hub), `NAME=PATH` for a local copy of one in its published
+    layout, or the path of a file or folder of your own (.parquet, .jsonl, .json); `source` is the name, or the file's.
+    Raises `KyaraError` for a set that lacks the published fields or gives no pair. Any number of rows.
+    """
+    for entry in entries:
+        name, licence, items = opened(entry, root, OPEN_PREFERENCES)
+        log.info("%s: licence %s", name, licence or "yours to know")
+        pairs, last = 0, "it is empty"
+        for number, (place, item) in enumerate(items):
+            if not number:
+                _check_fields(name, item, place)
+            read = _read(item, name, licence, place)
+            pairs, last = (pairs, read[1]["detail"]) if read[1] else (pairs + 1, last)
+            yield read
+        if not pairs:
+            raise KyaraError(f"open set {entry} gives no pair; the last row: {last}; rename its fields or leave it out")
+
+
+def _check_fields(name: str, item: Any, place: str) -> None:
+    """Refuse another layout under a published name: the rows would be misread, or all be rejects."""
+    if name not in OPEN_PREFERENCES or not isinstance(item, dict):
+        return
+    fields = OPEN_PREFERENCES[name].fields.split(", ")
+    if missing := [field for field in fields if field not in item]:
+        found = ", ".join(map(str, list(item)[:8]))
+        raise KyaraError(
+            f"{place}: {name} has no field {missing[0]} (found: {found}); give its published layout, or the path alone"
+        )
+
+
+def _read(item: Any, name: str, licence: str, place: str) -> Read:
+    try:
+        if isinstance(item, Unreadable):
+            raise item
+        pair = pair_of(item)
+    except Unreadable as error:
+        body = {"id": content_id(place), "source": name, "item": None if item is error else item}
+        return {}, reject(STEP, error.rule, body, f"{place}: {error}")
+    file, _, line = place.rpartition(":")
+    note = {"file": file, "line": line} | ({"licence": licence} if licence else {})
+    note |= {"ratings": pair["ratings"]} if pair["ratings"] else {}
+    chosen_model, rejected_model = (model if isinstance(model, str) else "" for model in pair["models"])
+    texts = [message["content"] for part in ("prompt", "chosen", "rejected") for message in pair[part]]
+    return {
+        "id": content_id(*texts, prefix="pref_", n=12),
+        **{part: pair[part] for part in ("prompt", "chosen", "rejected")},
+        "source": name,
+        "chosen_model": chosen_model,
+        "rejected_model": rejected_model,
+        "verdicts": json.dumps(note, ensure_ascii=False, sort_keys=True),
+        "parents": [],
+        "call_ids": [],
+        "rejected_cut": False,
+        "step": pair["step"],
+    }, None
