@@ -1,7 +1,8 @@
 """Cut documents into passages that fit an embedder and can be cited by id.
 
 Structure comes first: a chunk never crosses a heading, except where a fragment of fewer than 30 tokens joins its
-neighbour (`joining.py`), with its headings. Within a section sentences are packed up to a token budget; code blocks and tables stay whole where they fit.
+neighbour (`joining.py`), with its headings. Within a section sentences are packed up to a token budget; code blocks
+and tables stay whole where they fit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
