@@ -15,13 +15,15 @@ from kyara_utils.synthesis.maths.rationals import Token, Unreadable, value_of
 from kyara_utils.synthesis.maths.tokens import tokenize
 from kyara_utils.synthesis.maths.units import dimension_of, scaled
 
+LINES = r"[^\n]+(?:\n[ \t]*(?:[-•*]|\d{1,2}[.)、])[ \t]+[^\n]+)*"  # a line, and a list below it
 STATED = re.compile(
-    r"(?:答案|答|\b[Aa]nswer)(?:應該|就|便)?\s*(?:是|為|[:：=])\s*[:：]?\s*(?P<text>[^\n]+)"
-    r"|^\W*(?:最終|最後)?答案\W*\n+\W*(?P<line>[^\n]+)|^\s*#{4}\s*(?P<hash>[^\n]+)",
+    rf"(?:答案|答|\b[Aa]nswer)[*_」)）]*\s*(?:應該|就|便)?\s*(?:是|為|is\b|[:：=＝→]|[】\]])[*_\s:：]*(?P<text>{LINES})"
+    rf"|^\W*(?:最終|最後)?答案\W*\n+(?P<line>{LINES})|^\s*#{{4}}\s*(?P<hash>[^\n]+)",
     re.M,
 )
+LISTED = re.compile(r"^[ \t]*(?:[-•*]|\d{1,2}[.)、])[ \t]+", re.M)
 STOP = re.compile(r"[。；;\n]")
-MORE = re.compile(r"(?:[A-Za-z]|[\u4e00-\u9fff]{1,4})?\s*[=是為有]?\s*-?\d[\d./%]*\s*\S{0,4}")  # and 小華 18 顆
+MORE = re.compile(r"(?:[A-Za-z]|[\u4e00-\u9fff]{1,4})?\s*[=是為有:]?\s*-?\d[\d./%]*\s*\S{0,4}")  # and 小華 18 顆
 RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 ASIDE = re.compile(r"(?<=[\u4e00-\u9fff%A-Za-z])\s*[(（][^()（）]*[)）]\s*$")  # 90 分鐘（1.5 小時）
 ASKED = ("？", "?", "嗎")
@@ -63,8 +65,8 @@ def final_answer(solution: str) -> Answer | None:
     if parts := RATIO.search(plain):
         return _exact(plain, "ratio", ratio(parts.group()))
     plain = whole_minutes(ASIDE.sub("", plain))
-    found = [line for piece in plain.split("，") for line in _numbers(tokenize(piece.rpartition("=")[2]))]
-    if found and "√" not in plain:
+    found = [line for piece in re.split("[，或]", plain) for line in _numbers(tokenize(piece.rpartition("=")[2]))]
+    if found and not set(plain) & set("√π"):
         return Answer(plain, "number", *zip(*found, strict=True))
     word = re.sub(r"[^\w\u4e00-\u9fff√]", "", plain)
     return Answer(word[:20], "word") if word else None
@@ -81,9 +83,15 @@ def _stated(solution: str) -> str:
     forms += [(match.start(), braced(solution, match.end())) for match in list(BOXED.finditer(solution))[-1:]]
     if not forms:
         return ""
-    text = plain_notation(max(forms)[1][:LONGEST]).strip(" *\n")
+    text = plain_notation(_items(max(forms)[1])[:LONGEST]).strip(" *\n")
     first, *more = re.split(r"\s*[，,]\s*", STOP.split(text)[0].strip(" .*"))
     return "，".join([first, *takewhile(MORE.fullmatch, more)])
+
+
+def _items(text: str) -> str:
+    """The first line of an answer, or all items where it is a list."""
+    lines = text.split("\n")
+    return "，".join(LISTED.sub("", line).rstrip("。 ") for line in lines) if LISTED.match(lines[0]) else lines[0]
 
 
 def _numbers(tokens: Sequence[Token]) -> list[tuple[Fraction, Fraction, Fraction]]:

@@ -57,7 +57,8 @@ def _sum(match: re.Match[str]) -> bool:
 
 
 def _gap(match: re.Match[str]) -> bool:
-    return (minutes(match[1]) - minutes(match[2]) - _span(match[3])) % DAY == 0
+    gap = minutes(match[1]) - minutes(match[2])  # or from the first to the second: 9:00-17:30
+    return any((way * gap - _span(match[3])) % DAY == 0 for way in (1, -1))
 
 
 def _ratio(match: re.Match[str]) -> bool:

@@ -11,10 +11,11 @@ from kyara_utils.synthesis.maths.clock import clock_equations
 from kyara_utils.synthesis.maths.notation import plain_notation
 from kyara_utils.synthesis.maths.rationals import Token, Unreadable, value_of
 from kyara_utils.synthesis.maths.tokens import joins, tokenize
-from kyara_utils.synthesis.maths.units import dimension_of, scaled
+from kyara_utils.synthesis.maths.units import compounds, dimension_of, scaled
 
 RIGHT, WRONG, UNVERIFIED = "right", "wrong", "unverified"
 LONGEST_SIDE = 80  # tokens
+NAMES = ("word", "unit", "number", "close", "remainder")  # before a sign that is then no sign of a negative number
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Equation:
     verdict: str
     operands: tuple[Fraction, ...] = ()
     result: Fraction | None = None
+    rest: Fraction | None = None  # of a division
 
 
 def equations(text: str) -> list[Equation]:
@@ -57,6 +59,7 @@ def _chain(sides: list[list[Token]]) -> Iterator[Equation]:
 
 
 def _equation(before: list[Token], after: list[Token], sign: str) -> Equation | None:
+    before, after = compounds(before), compounds(after)
     left = _longest(before, lambda size: before[len(before) - size :])
     right = _longest(after, lambda size: after[:size])
     if not left or not right:
@@ -69,7 +72,7 @@ def _equation(before: list[Token], after: list[Token], sign: str) -> Equation | 
     if _partial(left, ahead) or joins(rest[0] if rest else None):
         return Equation(text, UNVERIFIED, operands, result)
     if len(rest) > 1 and rest[0].kind == "remainder" and rest[1].kind == "number":
-        return Equation(text, _remainder(left, result, rest[1].value), operands, result)
+        return Equation(text, _remainder(left, result, rest[1].value), operands, result, rest[1].value)
     verdict = _verdict(left, right, sign)
     return Equation(text, verdict, operands, result) if verdict else None
 
@@ -87,8 +90,8 @@ def _longest(tokens: list[Token], part: Callable[[int], list[Token]]) -> list[To
 
 
 def _partial(left: list[Token], ahead: Token | None) -> bool:
-    """Whether the left side goes on to the left of what could be read: 單價×5, x-3, 剩下的-5."""
-    minus = left[0].kind == "operator" and ahead is not None and ahead.kind in ("word", "unit", "number", "close")
+    """Whether the left side goes on to the left of what could be read: 單價×5, x-3, 剩下的-5, 1+2+…+9."""
+    minus = left[0].kind == "operator" and ahead is not None and ahead.kind in NAMES
     return joins(ahead) or minus or (ahead is not None and ahead.kind == "root")
 
 

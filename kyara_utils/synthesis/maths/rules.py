@@ -14,7 +14,7 @@ from kyara_utils.synthesis.maths.answers import Answer, final_answer
 from kyara_utils.synthesis.maths.equations import RIGHT, WRONG, Equation, equations
 from kyara_utils.synthesis.maths.notation import plain_notation
 from kyara_utils.synthesis.maths.tokens import tokenize
-from kyara_utils.synthesis.maths.units import DIMENSIONS
+from kyara_utils.synthesis.maths.units import DIMENSIONS, compounds
 from kyara_utils.text import folding
 
 VERIFIED, UNVERIFIED, REFUTED = "verified", "unverified", "wrong"
@@ -64,7 +64,9 @@ def problem_rule(text: str, longest: int = 600) -> str:
 def stated_numbers(text: str) -> list[Fraction]:
     """Return the quantities that a text states, in digits or Chinese numerals (一 alone is mostly an article)."""
     plain = plain_notation(text)
-    found = [token.value for token in tokenize(plain) if token.kind == "number"]
+    tokens = tokenize(plain)
+    new = [token for token in compounds(tokens) if token not in tokens]
+    found = [token.value for token in [*tokens, *new] if token.kind == "number"]
     for word in folding.numbers(re.sub(r"[\d.,]+", " ", plain)):
         if word.isdigit():
             found.append(Fraction(word))
@@ -105,6 +107,7 @@ def check_solution(problem: str, solution: str, numbers: str = FREE) -> Check:
 def _derived(answer: Answer, right: Iterable[Equation], factors: set[Fraction]) -> bool:
     """Whether each number of the answer is the result of an equation, or that rounded to a whole number."""
     results = [equation.result for equation in right if equation.result is not None]
+    results += [equation.rest for equation in right if equation.rest is not None]
     results += [equation.operands[0] for equation in right if len(equation.operands) == 1]  # 7 = 3 + 4
     known = {value for result in results for value in (result, Fraction(ceil(result)), Fraction(floor(result)))}
     if "%" in answer.text:
@@ -143,8 +146,9 @@ def foreign_number(problem: str, right: Iterable[Equation], numbers: str = FREE)
             if operand not in known or often:
                 return f"{float(operand):.12g}"
         if equation.result is not None:
-            there[equation.result] += 1
-            known |= {equation.result} if numbers == STATED else _variants([equation.result], problem)
+            results = [value for value in (equation.result, equation.rest) if value is not None]
+            there.update(results)
+            known |= set(results) if numbers == STATED else _variants(results, problem)
     return ""
 
 

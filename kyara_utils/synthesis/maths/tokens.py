@@ -13,7 +13,7 @@ MIXED = re.compile(r"(?<!\d)(\d+)\s*又\s*\(?(\d+)\s*/\s*(\d+)\)?")
 PIECE = re.compile(
     r"(?P<number>\d+(?:\.\d+)?(?:[萬億兆](?:\d+[千百萬])?)?|\.\d+)"
     r"|(?P<remainder>餘|余|\.{3,}|…+|⋯+)|(?P<operator>[-+×÷/*^])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<root>√)"
-    r"|(?P<percent>[%‰])|(?P<equals>[=≈])|(?P<word>[A-Za-z\\°μΩ][A-Za-z0-9\\°]*|[\u4e00-\u9fff]+)"
+    r"|(?P<percent>[%‰])|(?P<equals>[=≈])|(?P<word>[A-Za-z\\°μΩ][A-Za-z0-9\\°]*|[\u4e00-\u9fff]+|[\u25a0-\u25ff⬜⬛☐?？¥€£￥]|_{3,})"
     r"|(?P<space>[ \t]+)|(?P<stop>.|\n)"
 )
 SCALE = re.compile(r"(?:[千百](?![克米瓦卡分])|十)$")

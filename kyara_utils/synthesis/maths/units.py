@@ -1,6 +1,7 @@
 """Units that turn into each other, so that 1.5 小時 = 90 分鐘 is right and 3 公斤 + 500 公克 adds up."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 from kyara_utils.synthesis.maths.rationals import Token
@@ -30,6 +31,26 @@ def scaled(tokens: Iterable[Token], dimension: dict[str, Fraction]) -> list[Toke
             out[-1] = Token("number", out[-1].text, value)
         out.append(token)
     return out
+
+
+def compounds(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with 3 公尺 20 公分 as 320 公分: amounts of one kind in a row, in falling units, are one."""
+    out: list[Token] = []
+    for token in tokens:
+        out.append(token)
+        if len(out) < 4 or out[-4].kind != "number" or out[-2].kind != "number":
+            continue
+        ratio = max((_ratio(out[-3].text, token.text, table) for table in DIMENSIONS), default=0)
+        if ratio > 1:
+            text, value = "".join(t.text for t in out[-4:-1]), out[-4].value * ratio + out[-2].value
+            out[-4:] = [Token("number", text, value), replace(token, kind="unit")]
+    return out
+
+
+def _ratio(large: str, small: str, table: dict[str, Fraction]) -> Fraction:
+    """How many of the smaller unit the larger one is; behind the smaller one a text may go on."""
+    known = max((unit for unit in table if small.startswith(unit)), key=len, default="")
+    return table[large] / table[known] if known and large in table else Fraction(0)
 
 
 def dimension_of(tokens: Iterable[Token]) -> dict[str, Fraction] | None:
