@@ -107,8 +107,9 @@ def test_minimum_detectable_difference():
 def test_bundled_items_are_complete():
     """A benchmark whose rules or fields drifted from its README would be scored silently wrong."""
     sizes = {name: len(load_items(name)) for name in benchmark_names()}
-    assert list(sizes) == ["instruction_following", "maths", "multiple_choice", "open_questions", "two_turn"]
-    assert list(sizes.values()) == [32, 40, 160, 32, 24]
+    reading = {"open_book": 260, "open_book_absent": 78}
+    others = {"instruction_following": 32, "maths": 40, "multiple_choice": 160, "open_questions": 32, "two_turn": 24}
+    assert sizes == others | reading
     with pytest.raises(KyaraError, match="multiple_choice"):
         load_items("mmlu")
 
@@ -124,7 +125,7 @@ def test_limit_keeps_every_subject():
 def test_benchmark_texts_hold_what_must_not_be_trained_on():
     """Options and references left out would let a training row repeat an answer unseen."""
     texts = benchmark_texts()
-    assert len(texts) == 288
+    assert len(texts) == 626
     first = load_items("multiple_choice")[0]
     assert all(first[field] in texts[first["id"]] for field in ("question", "A", "B", "C", "D"))
     assert all(turn in texts["turn-01"] for turn in load_items("two_turn")[0]["turns"])
