@@ -134,6 +134,13 @@ def test_relevance_threshold_comes_from_known_irrelevant_pairs():
     assert len(found[0]["calls"]) == 2 and found[0]["prompts"] == ["synthesis/relevance@1"]
 
 
+def test_without_the_gate_every_hit_is_relevant_and_nothing_is_asked():
+    silent = Scripted(lambda request: 1 / 0)
+    (draft,), threshold = retrieval.judge_relevance(silent, [{"hits": [{"id": "id_1"}]}], gate=False)
+    assert draft["hits"] == [{"id": "id_1", "relevance": None, "relevant": True}]
+    assert not silent.asked and threshold == 0.0
+
+
 def test_retrieval_leaves_the_source_out_and_fuses():
     """A question answered from the chunk it was made of would retrieve that chunk first, and prove nothing."""
     index = SimpleNamespace(

@@ -11,7 +11,7 @@ template, or two events (`rows.number_keys`).
 import re
 from collections.abc import Sequence
 
-from kyara_utils.curation.rows import STEP, best_first, is_math, number_keys, stated_numbers
+from kyara_utils.curation.rows import STEP, asked, best_first, is_math, number_keys, stated_numbers
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row, answer, question, reject
 from kyara_utils.text.folding import OPERATORS, fold, fold_all, numbers
@@ -65,8 +65,8 @@ def near_duplicates(rows: list[Row], threshold: float = 0.7, n: int = 5, seed: i
 
 
 def _folded(rows: Sequence[Row]) -> list[str]:
-    """Question and answer as one folded text; in maths the operators stay."""
-    texts = fold_all([question(row) + "\n" + answer(row) for row in rows], OPERATORS)
+    """Question (without the documents around it) and answer as one folded text; in maths the operators stay."""
+    texts = fold_all([asked(row) + "\n" + answer(row) for row in rows], OPERATORS)
     return [text if is_math(row) else _OPERATOR.sub("", text) for row, text in zip(rows, texts, strict=True)]
 
 

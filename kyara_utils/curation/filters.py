@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from kyara_utils.curation.rows import asked
 from kyara_utils.runs.funnel import Funnel
 from kyara_utils.runs.schemas import CONVERSATION, extend
 from kyara_utils.runs.tables import Row, answer, question
@@ -66,7 +67,7 @@ def _shown(row: Row) -> str:
 
 def passage(row: Row) -> str:
     """The text by which a row is compared with others in meaning: its question and the start of its last answer."""
-    return f"{question(row)}\n{row['messages'][-1]['content'][:120]}"
+    return f"{asked(row)}\n{row['messages'][-1]['content'][:120]}"
 
 
 def written_rows(documents: dict[str, Any], maths: dict[str, Any]) -> list[Row]:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from kyara_utils.curation.rows import STEP
+from kyara_utils.curation.rows import STEP, is_short
 from kyara_utils.runs.tables import Row, reject, turns
 from kyara_utils.text.folding import prose
 from kyara_utils.text.normalise import count_scripts, language
@@ -40,7 +40,8 @@ def _has_words(counts: list[int]) -> bool:
 def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
     """Set `lang` from the assistant turns and keep the rows in a wanted language; rule `language`.
 
-    An answer without words (a bare number) is judged with the whole conversation. Rows are read a batch at a time.
+    An answer without words (a bare number), or of a word or two (`is_short`), is judged with the whole conversation.
+    Rows are read a batch at a time.
     """
     kept, rejects = [], []
     for start in range(0, len(rows), BATCH):
@@ -58,6 +59,6 @@ def _judged(rows: Sequence[Row]) -> list[str]:
     """The text by which each row is judged."""
     texts = ["\n".join(turns(row, "assistant")) for row in rows]
     for at, counts in enumerate(count_scripts(texts).tolist()):
-        if not _has_words(counts):
+        if not _has_words(counts) or is_short(rows[at]):
             texts[at] = "\n".join(message["content"] or "" for message in rows[at]["messages"])
     return texts

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from kyara_utils.curation.rows import STEP, is_math
+from kyara_utils.curation.rows import STEP, is_math, is_short
 from kyara_utils.runs.tables import Row, question, reject, turns
 from kyara_utils.text.answer_rules import DEFAULT_LIMITS, Answer, Limits, first_broken, known
+
+LONG_ONLY = ("too_short", "truncated", "copies_question")  # a name or a year is short, has no full stop, and is copied
 
 
 def by_quality(
@@ -29,5 +31,6 @@ def _finding(row: Row, limits: Limits, names: list[str]) -> tuple[str, str]:
     """The first rule that fires on any answer, rules before answers."""
     asked, lang = question(row), row.get("lang") or "zh-Hant"
     answers = [Answer(text, asked, lang, is_math(row)) for text in turns(row, "assistant") or [""]]
-    found = (first_broken(answer, limits, [name]) for name in names for answer in answers)
+    chosen = [name for name in names if name not in LONG_ONLY] if is_short(row) else names
+    found = (first_broken(answer, limits, [name]) for name in chosen for answer in answers)
     return next((item for item in found if item[0]), ("", ""))

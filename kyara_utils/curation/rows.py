@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kyara_utils.runs.tables import Row, answer, question
+from kyara_utils.runs.tables import Row, answer, meta, question
 from kyara_utils.text.folding import OPERATORS, fold_all, numbers
 
 if TYPE_CHECKING:
@@ -24,6 +24,17 @@ _BESIDE_DIGIT = re.compile(rf"\d ?[{re.escape(OPERATORS)}]|[{re.escape(OPERATORS
 def is_math(row: Row) -> bool:
     """Tell whether the row comes from a maths source, whose answers are short and whose operators matter."""
     return "math" in (row.get("source") or "").lower()
+
+
+def asked(row: Row) -> str:
+    """What the row asks: its first user turn, or the question alone where documents stand around it in that turn."""
+    found = meta(row).get("question") if '"question"' in (row.get("meta") or "") else None
+    return found if isinstance(found, str) and found else question(row)
+
+
+def is_short(row: Row) -> bool:
+    """Tell whether the right answer of a row is a word or two, read from its documents (`rag_short` of step 02)."""
+    return (row.get("source") or "") == "rag_short"
 
 
 def score(row: Row) -> float:
@@ -62,7 +73,7 @@ def number_keys(rows: Sequence[Row]) -> tuple["np.ndarray", "np.ndarray"]:
     """
     import numpy as np
 
-    questions = [question(row) for row in rows]
+    questions = [asked(row) for row in rows]
     groups = [stated_numbers(text, is_math(row)) for text, row in zip(questions, rows, strict=True)]
     answers = [numbers(_LIST_MARK.sub("", answer(row))) for row in rows]
     facts = [tuple(number for number in found if number not in OPERATORS) for found in answers]

@@ -8,14 +8,15 @@ from kyara_utils.runs.funnel import Funnel, funnel_of_stages
 from kyara_utils.runs.tables import Row
 
 STAGES = ("question", "answer", "checks")  # at which a draft can end, in order
-SOURCES = ("rag", "followup", "rag_cited", "document")
+SOURCES = ("rag", "followup", "rag_cited", "rag_short", "document")
 
 
 def drafts_begun(drafts: Iterable[Row], no_question: Iterable[Row], documents: int) -> dict[str, int]:
     """Return how many drafts were begun, by kind: those with a question and those rejected for want of one."""
     begun = Counter(draft["kind"] for draft in drafts)
     begun += Counter(json.loads(row["row"])["kind"] for row in no_question)
-    return {"rag": begun["rag"], "rag_cited": begun["rag_cited"], "document": documents}
+    short = {"rag_short": begun["rag_short"]} if begun["rag_short"] else {}
+    return {"rag": begun["rag"], "rag_cited": begun["rag_cited"], **short, "document": documents}
 
 
 def account(begun: dict[str, int], rows: list[Row], rejects: list[Row]) -> Funnel:
@@ -51,7 +52,7 @@ def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: li
     """Return what the manifest says of a run: rows by source, asked and written, evolutions, verdicts, expansions."""
     out = {source: sum(row["source"] == source for row in rows) for source in SOURCES}
     written = {"rag": [begun["rag"] - out["followup"], out["rag"]], "followup": [out["followup"]] * 2}
-    written |= {kind: [begun[kind], out[kind]] for kind in ("rag_cited", "document")}
+    written |= {kind: [begun[kind], out[kind]] for kind in begun if kind != "rag"}
     return out | {
         "asked": begun["rag"] + begun["rag_cited"],
         "given": begun["document"],

@@ -57,14 +57,14 @@ def add_contexts(
     for draft in drafts:
         picker = random.Random(f"{seed} {draft['id']}")
         draft["answerable"] = draft["id"] not in unanswerable
-        drawn = _drawn(picker, pool, draft["chunk"]["doc_id"], 4 * (distractors + 1))
+        drawn = drawn_chunks(picker, pool, draft["chunk"]["doc_id"], 4 * (distractors + 1))
         found = _with_source(draft, drawn, distractors) if draft["answerable"] else _without(draft, drawn, distractors)
         picker.shuffle(found)
         draft["context"] = [{key: item[key] for key in ("id", "title", "text")} for item in found]
     return drafts
 
 
-def _drawn(picker: random.Random, pool: list[Row], own: str, number: int) -> list[Row]:
+def drawn_chunks(picker: random.Random, pool: list[Row], own: str, number: int) -> list[Row]:
     """Draw chunks of other articles by position, so that a pool of millions is never walked for one draft."""
     found: dict[str, Row] = {}
     for _ in range(20 * number):

@@ -133,13 +133,21 @@ def _read(text: str) -> Iterable[tuple[str, str]]:
 
 
 def _rule(client: Client, draft: Row, response: Response, language: str, asked: Asked) -> tuple[str, str]:
-    text, document = draft["question"], passage(draft["chunk"])
-    if not text or style_of(client).one_line:
-        if rule := problem_of(response) or ("" if text else "missing_question"):
+    if not draft["question"] or style_of(client).one_line:
+        if rule := problem_of(response) or ("" if draft["question"] else "missing_question"):
             return rule, response.error or response.text[:80]
+    return question_rule(client, draft, language, asked)
+
+
+def question_rule(client: Client, draft: Row, language: str, asked: Asked, task: str = "question") -> tuple[str, str]:
+    """First rule that a draft's question breaks: `question_rules`, off_topic, or a duplicate of one in `asked`.
+
+    task: the prompt whose worked examples must not turn up in it.
+    """
+    text, document = draft["question"], passage(draft["chunk"])
     rule, detail = question_problem(text, language, style_of(client))
     if not rule:
-        rule, detail = checks.request_rule(text, language, examples_shown(client, "question", language), [document])
+        rule, detail = checks.request_rule(text, language, examples_shown(client, task, language), [document])
     if rule:
         return rule, detail
     if detail := off_topic(text, document, style_of(client)):

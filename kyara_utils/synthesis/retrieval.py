@@ -86,13 +86,18 @@ def _hit(hit: Any, value: float, characters: int) -> Row:
 
 
 def judge_relevance(
-    client: Client, drafts: list[Row], controls: int = 0, seed: int = 0, language: str = "zh-Hant"
+    client: Client, drafts: list[Row], controls: int = 0, seed: int = 0, language: str = "zh-Hant", gate: bool = True
 ) -> tuple[list[Row], float]:
     """Add to each hit its log-odds of being relevant and the verdict; return the drafts and the threshold.
 
     The threshold is the third quartile of the same score on `controls` pairs (0: as many as the style says) of a
     question with another draft's document, which are irrelevant by construction: a quarter of those would pass.
+    Without the `gate` nothing is asked and every hit counts as relevant, which is an ablation.
     """
+    if not gate:
+        for draft in drafts:
+            draft["hits"] = [hit | {"relevance": None, "relevant": True} for hit in draft["hits"]]
+        return drafts, 0.0
     pairs = [(draft, hit) for draft in drafts for hit in draft["hits"]]
     inputs = [{"document": shown(client, hit), "question": draft["question"]} for draft, hit in pairs]
     labels, asking = LABELS[language], [draft for draft, _ in pairs]

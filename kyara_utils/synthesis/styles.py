@@ -74,6 +74,8 @@ COMPLETION = Style(
         "problem": Task("persona_problem", 48, (0.3, 0.5, 0.7)),
         "solution": Task("solution", 90, (0.0, 0.5)),
         "solution_check": Task("solution_check"),
+        "short": Task("short_brief", 48, (0.5,), 1.05),
+        "short_again": Task("short_answer", 40),
     },
 )  # fmt: skip
 BRIEF = Style(
@@ -94,6 +96,8 @@ BRIEF = Style(
         "problem": Task("persona_problem_brief", 160, (0.3, 0.5, 0.7)),
         "solution": Task("solution_brief", 400, (0.0, 0.5)),
         "solution_check": Task("solution_check_brief"),
+        "short": Task("short_brief", 160, (0.7,), 1.05, texts=3),
+        "short_again": Task("short_answer", 40, (0.0,)),
     },
 )  # fmt: skip
 FULL = Style(
@@ -114,6 +118,8 @@ FULL = Style(
         "problem": Task("persona_problem_full", 1024, (0.7, 0.9)),
         "solution": Task("solution_full", 4096, (0.0, 0.7)),
         "solution_check": Task("solution_check_full"),
+        "short": Task("short_full", 1024, (0.7,), texts=5),
+        "short_again": Task("reading_row", 120, (0.0,)),
     },
 )  # fmt: skip
 STYLES = {style.name: style for style in (COMPLETION, BRIEF, FULL)}

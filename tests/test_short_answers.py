@@ -1,0 +1,119 @@
+"""Short answers read from documents: labels that can be checked, contexts that do not give a wrong one away."""
+
+import pytest
+from scripted import Scripted, last, text
+
+from kyara_utils.curation.duplicates import near_duplicates
+from kyara_utils.curation.language import by_language
+from kyara_utils.curation.quality_rules import by_quality
+from kyara_utils.runs import meta
+from kyara_utils.synthesis.cited import NO_ANSWER
+from kyara_utils.synthesis.short_answers import (
+    add_readings,
+    agree,
+    read_pairs,
+    short_conversations,
+    write_short_answers,
+)
+
+BODIES = [
+    "玉山是台灣最高的山，主峰海拔3952公尺。",
+    "玉山在1697年首次見於記載，日治時期稱為新高山。",
+    "琵琶有四條弦，抱在胸前演奏。",
+]
+POOL = [
+    {"id": f"id_{n:08x}", "doc_id": doc, "title": title, "text": body, "position": n, "topic": ""}
+    for n, (doc, title, body) in enumerate(
+        zip(("doc_a", "doc_a", "doc_b"), ("玉山", "玉山", "琵琶"), BODIES, strict=True)
+    )
+]
+PAIRS = "玉山的主峰海拔多少公尺？｜3952公尺\n台灣最高的山是哪一座？｜玉山\n玉山主峰的海拔比多少公尺高？｜三千公尺"
+
+
+def teacher(pairs: str = PAIRS, again: str = "") -> Scripted:
+    """Writes the pairs for every document; asked again it says `again`, or finds the answer that the question has."""
+    golds = dict(read_pairs(pairs))
+
+    def answer(request):
+        prompt = last(request)
+        if "出" in prompt and "題:" in prompt:
+            return text(pairs)
+        return text(again or next(gold for question, gold in golds.items() if question in prompt))
+
+    return Scripted(answer, dialect="chat", style="brief")
+
+
+@pytest.mark.parametrize(
+    ("written", "pairs"),
+    [
+        ("甲是什麼？｜乙", [("甲是什麼？", "乙")]),
+        ("1. 甲是什麼？ | 「乙」。\n2. 丙在哪裡？ → 丁", [("甲是什麼？", "乙"), ("丙在哪裡？", "丁")]),
+        (
+            '```json\n{"questions": [{"question": "甲是什麼？", "answer": "乙"}, {"question": "丙？"}]}\n```',
+            [("甲是什麼？", "乙")],
+        ),
+        ("甲是什麼？", []),
+    ],
+)
+def test_pairs_are_read_from_lines_and_json(written, pairs):
+    assert list(read_pairs(written)) == pairs
+
+
+def test_an_answer_must_be_a_piece_of_its_document_and_be_found_again():
+    kept, rejects = write_short_answers(teacher(), POOL[:1], wanted=3)
+    assert [(draft["question"], draft["gold"]) for draft in kept] == [
+        ("玉山的主峰海拔多少公尺？", "3952公尺"), ("台灣最高的山是哪一座？", "玉山"),
+    ]  # fmt: skip
+    assert [row["rule"] for row in rejects] == ["not_a_span"]
+    kept, rejects = write_short_answers(teacher(again="四條弦"), POOL[:1], wanted=3)
+    assert not kept and [row["rule"] for row in rejects].count("not_answered_again") == 2
+
+
+@pytest.mark.parametrize(
+    ("pairs", "rule"),
+    [
+        ("玉山是什麼山？｜玉山", "answer_in_question"),
+        ("", "empty"),
+        ("本文提到的山是哪一座？｜玉山", "points_elsewhere"),
+    ],
+)
+def test_bad_pairs_are_rejected_by_rule(pairs, rule):
+    kept, rejects = write_short_answers(teacher(pairs), POOL[:1], wanted=1)
+    assert not kept and [row["rule"] for row in rejects] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("gold", "again", "same"),
+    [("1783年", "1783年", True), ("1783年", "在1783年", True), ("巴黎", "倫敦", False), ("巴黎", "", False),
+     ("山", "台灣最高的山是玉山", False)],
+)  # fmt: skip
+def test_two_answers_agree_when_one_holds_little_more_than_the_other(gold, again, same):
+    assert agree(gold, again) is same
+
+
+def drafts(number: int = 8) -> list[dict]:
+    kept, _ = write_short_answers(teacher(), POOL[:1], wanted=2)
+    return [kept[n % 2] | {"id": f"draft_{n}", "hits": [POOL[1], POOL[2]]} for n in range(number)]
+
+
+def test_no_shown_document_but_the_source_holds_the_answer():
+    found = add_readings(drafts(), POOL, distractors=2, unanswerable_share=0.5, seed=3)
+    assert sum(draft["answerable"] for draft in found) == 4
+    for draft in found:
+        holds = ["3952公尺" in item["text"] or "最高的山" in item["text"] for item in draft["context"]]
+        assert any(holds) is draft["answerable"] and draft["context"]
+        assert draft["answer"] == (draft["gold"] if draft["answerable"] else NO_ANSWER["zh-Hant"])
+    again = add_readings(drafts(), POOL, distractors=2, unanswerable_share=0.5, seed=3)
+    assert [draft["context"] for draft in again] == [draft["context"] for draft in found]
+    assert any(BODIES[1] in item["text"] for draft in found for item in draft["context"] if draft["answerable"])
+
+
+def test_the_filters_of_step_04_keep_short_rows_of_one_document():
+    """Two rows show the same text and answer in two characters: neither is a duplicate or too short."""
+    drafted = add_readings(drafts(2), POOL, distractors=0, unanswerable_share=0.0)
+    rows = short_conversations(drafted, "scripted")
+    assert [row["source"] for row in rows] == ["rag_short"] * 2 and meta(rows[1])["gold"] == "玉山"
+    assert rows[0]["messages"][0]["content"].endswith("問題：玉山的主峰海拔多少公尺？")
+    for keep in (by_language, by_quality, near_duplicates):
+        rows, rejects = keep(rows)
+        assert len(rows) == 2 and not rejects
