@@ -10,7 +10,7 @@ import pytest
 
 from kyara_utils.curation.turns import Unreadable
 from kyara_utils.models.chat_templates import CHAT_TEMPLATE
-from kyara_utils.preference.open_preferences import OPEN_PREFERENCES, open_preferences
+from kyara_utils.preference.open_preferences import OPEN_PREFERENCES, read_open_preferences
 from kyara_utils.preference.pair_layouts import pair_of
 from kyara_utils.runs import KyaraError
 from kyara_utils.runs.schemas import PREFERENCE
@@ -85,7 +85,7 @@ def copy_of(name: str, folder: Path) -> Path:
 
 
 def read(entries: list[str], root: Path) -> tuple[list[dict], list[dict]]:
-    pairs = list(open_preferences(entries, root))
+    pairs = list(read_open_preferences(entries, root))
     return [row for row, refusal in pairs if not refusal], [refusal for _, refusal in pairs if refusal]
 
 
@@ -255,5 +255,5 @@ def test_named_sets_are_streamed_from_the_hub(monkeypatch, tmp_path):
         return (taken.append(n) or PUBLISHED["Infinity-Preference"][1] for n in range(9))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    row, refusal = next(open_preferences(["Infinity-Preference"], tmp_path))
+    row, refusal = next(read_open_preferences(["Infinity-Preference"], tmp_path))
     assert row["source"] == "Infinity-Preference" and refusal is None and taken == [0]

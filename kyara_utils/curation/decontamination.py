@@ -53,12 +53,13 @@ class BenchmarkNgrams:
             for table in (self.whole, self.grams)
         )
         self.heads = {gram[:2] for gram in self.grams}
+        self.openings = {gram[:SHORTEST_TURN] for gram in self.whole}
 
     def match(self, text: str) -> tuple[str, str] | None:
         """Return (item id, longest matched span in folded text), or None."""
         search = search_text(text)
         words = _TOKEN.findall(search)
-        for piece in (words, *self._sentences(search)):
+        for piece in (words, *self._sentences(search, words)):
             if item := self.whole.get(tuple(piece)):
                 return item, _join(piece)
         if not (hits := self._hits(words)):
@@ -72,8 +73,11 @@ class BenchmarkNgrams:
         near = [at for at, pair in enumerate(pairs) if pair in self.heads]
         return [at for at in near if tuple(words[at : at + self.n]) in self.grams]
 
-    def _sentences(self, search: str) -> list[list[str]]:
-        pieces = [_TOKEN.findall(piece) for piece in _SENTENCE_END.split(search)] if self.whole else []
+    def _sentences(self, search: str, words: list[str]) -> list[list[str]]:
+        """The sentences that can be a whole item: none where no item's first tokens follow one another."""
+        if self.openings.isdisjoint(zip(*(words[at:] for at in range(SHORTEST_TURN)), strict=False)):
+            return []
+        pieces = [_TOKEN.findall(piece) for piece in _SENTENCE_END.split(search)]
         return [piece for piece in pieces if SHORTEST_SENTENCE <= len(piece) < self.n]
 
 

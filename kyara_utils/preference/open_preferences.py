@@ -40,7 +40,7 @@ OPEN_PREFERENCES = {
 Read = tuple[Row, Row | None]  # a preference row, or an empty one and its reject row
 
 
-def open_preferences(entries: list[str], root: Path) -> Iterator[Read]:
+def read_open_preferences(entries: list[str], root: Path) -> Iterator[Read]:
     """Yield (preference row, None) or ({}, reject row) for each row of the sets, one after the other.
 
     An entry is a name of `OPEN_PREFERENCES` (read from the Hub), `NAME=PATH` for a local copy of one in its published
