@@ -1,4 +1,4 @@
-"""`python -m kyara_utils run|status|calls|times|doctor`: the command line; errors are one line and exit code 1."""
+"""`python -m kyara_utils run|status|report|calls|times|doctor`: the command line; errors are one line, exit code 1."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   python -m kyara_utils run smoke --set 01.corpus=./my-documents   your own folder, as seen from where you stand
   python -m kyara_utils run smoke --from 05 --set 05.epochs=2      train again and go on from there
   python -m kyara_utils status smoke                               what is done, when, and what has changed since
+  python -m kyara_utils report smoke                               its results and all its rows as pages to look at
 """
 
 
@@ -40,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     status = commands.add_parser("status", help="show which steps are done, fresh or stale, and why")
     status.add_argument("recipe", nargs="?", default="smoke")
+    report = commands.add_parser("report", help="write a recipe's results and rows as a folder of offline pages")
+    report.add_argument("recipe", nargs="?", default="smoke")
     calls = commands.add_parser("calls", help="show a recipe's ledger of LLM calls, export it, or import one")
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
@@ -89,6 +92,13 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from kyara_utils.report.site.publish import write_report
+
+    print(f"open {write_report(options.recipe)}")
+    return 0
+
+
 def _calls(options: argparse.Namespace) -> int:
     from kyara_utils.llm import replay
     from kyara_utils.runs.env import find_root, runs_dir
@@ -122,7 +132,7 @@ def _times(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"run": _run, "status": _status, "calls": _calls, "times": _times, "doctor": _doctor}
+COMMANDS = {"run": _run, "status": _status, "report": _report, "calls": _calls, "times": _times, "doctor": _doctor}
 
 if __name__ == "__main__":
     sys.exit(main())

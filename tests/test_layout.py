@@ -32,7 +32,7 @@ ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the r
     "training": FLOOR,
     "preference": FLOOR | {"training", "statistics", "curation"},
     "evaluation": FLOOR | {"statistics", "curation", "preference"},
-    "report": {"runs"},
+    "report": GROUND | {"statistics"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Figures, cards and the HTML report: that they draw, repeat byte for byte, and say only what the rows
+"""Figures and cards: that they draw, repeat byte for byte, and say only what the rows
 say."""
 
 import json
@@ -18,7 +18,7 @@ from kyara_utils.report import (
     plots_training,
     times,
 )
-from kyara_utils.report.cards import dataset_card, evaluation_sections, html_report, hub_name, model_card
+from kyara_utils.report.cards import dataset_card, hub_name, model_card
 from kyara_utils.report.style import model_colours, picture, save_figure
 from kyara_utils.runs import write_csv
 from kyara_utils.runs.errors import KyaraError
@@ -259,7 +259,7 @@ def test_kappa():
     assert math.isnan(plots_judge.kappa(np.zeros((3, 3), int)))
 
 
-# Cards and report
+# Cards
 
 
 def manifest(**changes):
@@ -347,16 +347,13 @@ def test_hub_reads_the_metadata_back():
     assert [result.metric_value for result in card.data.eval_results] == [45.3, 40.0, 25.0]
 
 
-def test_card_tables_reach_the_card_and_the_report():
+def test_card_tables_reach_the_card():
     """Published figures belong beside ours, but never into the model-index as if we had measured them."""
     rows = [{"table": "General", "score": "GSM8K|x", "published Kyara": "54.21", "ours [95 %]": "not run"}]
     seen = [interval(0.25, part="clean", benchmark="maths", metric="strict", model="dpo", n=9, unscored=1)]
     card = model_card("k", "dpo", "b", [manifest()], SCORES, card=rows, contamination=seen)
     assert "| General | GSM8K\\|x | 54.21 | not run |" in card and "| clean | 25.0 | 15.0 to 35.0 | 9 | 1 |" in card
     assert "54.21" not in card.split("---\n")[1]
-    sections = evaluation_sections(rows, [{"z": 1.5}], [])
-    assert [section["heading"] for section in sections] == ["General", "Published differences and their noise"]
-    assert "54.21" in html_report("t", sections)
 
 
 def test_cards_refuse_what_is_missing():
@@ -373,19 +370,6 @@ def test_cards_escape_data():
     """A tag or note with a pipe or HTML would break the table or run in the reader's browser."""
     card = dataset_card("d", [manifest(counts={"a|b\n<script>": 1})], note="<img src=x>")
     assert "a\\|b &lt;script&gt;" in card and "<script>" not in card and "<img" not in card
-
-
-def test_html_report_is_safe_and_self_contained(tmp_path):
-    """Model output in a report must not run, and the page must open without a network."""
-    path = save_figure(plots_answers.pairwise(PAIRS), tmp_path, "pairs")
-    evil = "<script>alert(1)</script>"
-    sections = [{"heading": evil, "text": evil, "rows": [{evil: evil, "n": 1234}]}, {"heading": "empty"}]
-    page = html_report(evil, sections, [(path, f'" onload="x {evil}')])
-    assert "<script" not in page and page.count("&lt;script&gt;") == 8 and 'onload="x' not in page
-    assert "1,234" in page and "data:image/png;base64,iVBOR" in page
-    assert not re.search(r"(?:src|href)=.?(?:https?:)?//", page)
-    with pytest.raises(KyaraError, match="missing.png"):
-        html_report("t", [], [(tmp_path / "missing.png", "c")])
 
 
 def test_a_cell_shows_the_same_picture_as_the_file(tmp_path):

@@ -1,1 +1,1 @@
-"""Figures, dataset and model cards, and one offline HTML page, all from small tables and manifests."""
+"""Figures, dataset and model cards, and the offline pages of a run (`site`), all from its own tables and manifests."""

@@ -1,11 +1,9 @@
-"""Dataset card, model card and the offline report: every number comes from a manifest or a score row, none is
-typed in.
+"""Dataset card and model card: every number comes from a manifest or a score row, none is typed in.
 
 Cards are what strangers read first, so they also say what the thing is not and under which licences its parts
 stand.
 """
 
-import base64
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -22,11 +20,10 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def _environment() -> Environment:
-    """Undefined names are errors; HTML is escaped always, Markdown cell by cell."""
+    """Undefined names are errors; data is escaped cell by cell."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
-        autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -162,41 +159,3 @@ def _eval_result(row: Row, miniature: bool) -> Any:
         metric_name=f"{row['metric']}, %, n = {n}",
         metric_args={"n": n, "unscored": unscored, "interval_95": interval},
     )
-
-
-def evaluation_sections(
-    card: Iterable[Row], claims: Iterable[Row], sums: Iterable[Row], contamination: Iterable[Row] = ()
-) -> list[Row]:
-    """Sections for `html_report` from the tables of step 08: the card's tables one by one, the claims check, the split
-    by contamination. A table without rows has no section."""
-    rows = list(card)
-    sections = [
-        {"heading": title, "rows": [_without(row, "table") for row in rows if row["table"] == title]}
-        for title in dict.fromkeys(row["table"] for row in rows)
-    ]
-    sections.append({"heading": "Published differences and their noise", "rows": list(claims)})
-    sections.append({"heading": "Published averages from their parts", "rows": list(sums)})
-    sections.append({"heading": "Items seen in training", "rows": list(contamination)})
-    return [section for section in sections if section["rows"]]
-
-
-def _without(row: Row, column: str) -> Row:
-    return {name: value for name, value in row.items() if name != column}
-
-
-def html_report(title: str, sections: Iterable[Row], figures: Iterable[Image] = ()) -> str:
-    """One HTML page that needs no network: tables and PNG figures are inside it, and all data is escaped.
-
-    `sections` are {"heading": str, "text": str (optional), "rows": list of dicts (optional)}; `figures` pairs
-    (path of a PNG, caption). A table's columns are those of its first row.
-    """
-    images = [{"data": _base64(Path(path)), "caption": caption} for path, caption in figures]
-    parts = [{"text": "", "rows": []} | dict(section) for section in sections]
-    return _render("report.html.jinja", title=title, sections=parts, figures=images)
-
-
-def _base64(path: Path) -> str:
-    try:
-        return base64.b64encode(path.read_bytes()).decode("ascii")
-    except OSError as error:
-        raise KyaraError(f"no figure {path}; draw it first with notebooks/09_plots.ipynb") from error

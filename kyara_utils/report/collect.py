@@ -119,8 +119,3 @@ def step_rows(manifests: list[Row]) -> list[Row]:
         {"step": m["step"], "seconds": m["seconds"], "peak_gb": m["peak_memory_gb"], "cores": m["hardware"]["cores"]}
         for m in manifests
     ]
-
-
-def captions(folder: Path) -> list[tuple[Path, str]]:
-    """Every drawn figure with its name as caption, in the order of `FIGURES`."""
-    return [(folder / f"{name}.png", name.replace("_", " ")) for name in FIGURES if (folder / f"{name}.png").exists()]

@@ -104,10 +104,22 @@ def _png(figure: Figure, name: str) -> bytes:
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph .* missing")
         try:
-            figure.savefig(image, format="png", metadata={"Software": None})
+            figure.savefig(image, format="png", metadata={"Software": None, "Title": _heading(figure)})
         except UserWarning as warning:
             raise KyaraError(f"figure {name}: {warning}; remove the character or add a font that has it") from warning
     return image.getvalue()
+
+
+def _heading(figure: Figure) -> str:
+    return figure.get_suptitle().replace("\n", " ")
+
+
+def title_of(path: Path) -> str:
+    """The title of a figure that `save_figure` wrote, for those who read it instead of seeing it; "" without one."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return str(image.info.get("Title", ""))
 
 
 def title(figure: Figure, finding: str, note: str = "") -> None:
