@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from kyara_utils.runs.env import LIVE
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.logs import show_messages
 
@@ -39,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], dest="settings", metavar="STEP.NAME=VALUE",
         help="override a parameter, e.g. 05_sft.epochs=2; may be repeated",
     )  # fmt: skip
+    run.add_argument(
+        "--live", action="store_true", help="ask the models, in runs/live, although the recipe ships their answers"
+    )
     status = commands.add_parser("status", help="show which steps are done, fresh or stale, and why")
     status.add_argument("recipe", nargs="?", default="smoke")
     report = commands.add_parser("report", help="write a recipe's results and rows as a folder of offline pages")
@@ -46,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     calls = commands.add_parser("calls", help="show a recipe's ledger of LLM calls, export it, or import one")
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
+    calls.add_argument(
+        "--shipped", action="store_true", help="export what the last run of steps 01 to 04 took, cut, with a README"
+    )
     calls.add_argument("--import", default="", dest="source", metavar="FILE", help="add the calls of such a file")
     commands.add_parser("times", help="write the published run's times into the notebooks' first tables")
     commands.add_parser("doctor", help="show what this machine has and what is missing, with the fix")
@@ -75,6 +82,8 @@ def _run(options: argparse.Namespace) -> int:
     from kyara_utils.llm.plan import Plan
     from kyara_utils.runs.pipeline import run
 
+    if options.live:
+        os.environ[LIVE] = "1"  # the notebooks' kernels read it, too
     chosen = (options.only, options.first, options.last)
     count = run(options.recipe, options.settings, *chosen, options.dry_run, Plan())
     print(f"{count} step(s) {'would run' if options.dry_run else 'ran'}")
@@ -101,12 +110,16 @@ def _report(options: argparse.Namespace) -> int:
 
 def _calls(options: argparse.Namespace) -> int:
     from kyara_utils.llm import replay
+    from kyara_utils.llm.shipping import ship
     from kyara_utils.runs.env import find_root, runs_dir
 
     path = runs_dir(find_root()) / options.recipe / "calls.sqlite"
     if options.source:
         print(f"{replay.import_calls(Path(options.source), path)} calls added to {path}")
-    if options.target:
+    if options.target and options.shipped:
+        facts = ship(options.recipe, path, Path(options.target))
+        print(f"{sum(facts['stages'].values())} calls and a README written to {options.target}")
+    elif options.target:
         print(f"{replay.export_calls(path, Path(options.target))} calls written to {options.target}")
     for row in replay.totals(path):
         tokens = f"{row['prompt_tokens']:>12,} prompt {row['completion_tokens']:>12,} completion tokens"

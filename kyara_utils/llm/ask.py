@@ -4,6 +4,7 @@ Verdicts never come from the text of a small model: it prefers one label whateve
 labels' log-probabilities still carries a signal once a threshold is read off controls whose answer is known.
 """
 
+import re
 from typing import Any
 
 from kyara_utils.llm.client import Client
@@ -23,7 +24,7 @@ def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **opt
     options.setdefault("schema", prompt.schema)
     stop = prompt.stop if client.model.dialect == "completion" else ()  # a chat model ends its turn by itself
     requests = [Request(prompt.messages(**item), stop=stop, **options) for item in inputs]
-    responses = client.ask(requests, label=prompt.id, **asking)
+    responses = client.ask(requests, label=prompt.name, **asking)
     for response in responses:
         response.text = response.text.strip()
     return responses
@@ -32,7 +33,18 @@ def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **opt
 def log_odds(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], labels: tuple[str, str]) -> list[Response]:
     """Ask for one token per input; `score(response, labels)` then gives log P(first label) − log P(second)."""
     requests = [Request(prompt.messages(**item), max_tokens=1, top_logprobs=TOP) for item in inputs]
-    return client.ask(requests, label=f"{prompt.id} {labels[0]}/{labels[1]}")
+    return client.ask(requests, label=stage_of(prompt, labels))
+
+
+def stage_of(prompt: Prompt, labels: tuple[str, str]) -> str:
+    """How the ledger notes what asked for a verdict; `labels_of` reads it."""
+    return f"{prompt.name} {labels[0]}/{labels[1]}"
+
+
+def labels_of(stage: str) -> tuple[str, ...]:
+    """The labels that a stage reads from log-probabilities; () for any other stage."""
+    found = re.fullmatch(r"\S+@\d+ ([^/]+)/([^/]+)", stage)
+    return found.groups() if found else ()
 
 
 def label_logprobs(response: Response, labels: tuple[str, ...]) -> dict[str, float]:

@@ -130,6 +130,7 @@ class Client:
         for position, request in source:
             try:
                 answers[position] = await self._checked(request, check, reasks)
+                self.ledger.use(answers[position].call_ids, line.label)
             except KyaraError as error:
                 self._stop = self._stop or error
             line.advance(answers.get(position))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kyara_utils.llm.client import Client
 from kyara_utils.llm.endpoints import Model, find_model
-from kyara_utils.llm.ledger import Ledger
+from kyara_utils.llm.replay import run_ledger
 from kyara_utils.models.gguf_trimming import VERSION, trimmed_gemma
 from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.packages import GEMMA, model_row, packaged_gguf
@@ -48,9 +48,10 @@ def read_vocabulary(path: Path) -> list[int]:
 def connect(name: str | Model, store: Path, vocabulary: Path | None = None, budget: float = 0.0) -> Client:
     """Return a client for a model name of `params/models.yaml` (or a `Model`), with its calls in the ledger `store`.
 
-    budget: USD after which it stops, 0 for none. Nothing is started or loaded before the first call that is not stored.
+    Calls that the recipe ships are answered from its file. budget: USD after which it stops, 0 for none. Nothing is
+    started or loaded before the first call that is not stored.
     """
     model = find_model(name) if isinstance(name, str) else name
     return Client(
-        model, Ledger(store), lambda: model_file(model, vocabulary), identity_of(model, vocabulary), budget=budget
+        model, run_ledger(store), lambda: model_file(model, vocabulary), identity_of(model, vocabulary), budget=budget
     )

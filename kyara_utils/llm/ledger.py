@@ -22,6 +22,7 @@ from kyara_utils.runs.errors import KyaraError
 
 VERSION = 2  # of the layout and of the keys; a file of another version is refused, never misread
 GROUP_SECONDS = 0.001  # answers that arrive within this time are committed together
+USES = 1000  # notes of use that are written together
 COLUMNS = "key, model, request, response, prompt_tokens, completion_tokens, seconds, attempts, created"
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, error TEXT NOT NULL,
     attempts INTEGER NOT NULL, created REAL NOT NULL, raw TEXT NOT NULL DEFAULT '', PRIMARY KEY (key, error)
 );
+CREATE TABLE IF NOT EXISTS uses (key TEXT PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -96,6 +98,7 @@ class Ledger:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._group: list[tuple[Call, asyncio.Future]] = []
+        self._uses: list[tuple[str, str, float]] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
@@ -164,6 +167,30 @@ class Ledger:
         except sqlite3.Error as error:
             raise KyaraError(f"cannot store a call in {self.path} ({error}); free the disk, then rerun") from error
 
+    def use(self, keys: Iterable[str], stage: str) -> None:
+        """Note that a stage took these answers just now, stored or new: what a run needed is what is worth shipping."""
+        self._uses += [(key, stage, round(time.time(), 3)) for key in keys]
+        if len(self._uses) >= USES:
+            self._write_uses()
+
+    def _write_uses(self) -> None:
+        uses, self._uses = self._uses, []
+        self._write("INSERT OR REPLACE INTO uses VALUES (?,?,?)", uses)
+
+    def used(self, times: Iterable[tuple[float, float]]) -> Iterator[tuple[Call, str]]:
+        """Yield (call, stage) of the calls whose last use lies in one of these times, by stage and request: alike
+        requests side by side compress well."""
+        order = "ORDER BY stage, request, key"
+        for *row, stage in self._db.execute(
+            f"SELECT {COLUMNS}, stage FROM uses JOIN calls USING (key) WHERE {_within(times)} {order}"
+        ):
+            yield Call(*row), stage
+
+    def lost(self, times: Iterable[tuple[float, float]]) -> int:
+        """Number of calls used in one of these times that have no answer."""
+        missing = f"SELECT COUNT(*) FROM uses WHERE ({_within(times)}) AND key NOT IN (SELECT key FROM calls)"
+        return self._db.execute(missing).fetchone()[0]
+
     def calls(self) -> Iterator[Call]:
         """All calls in the order of their keys, so that an export is the same whatever the order of arrival."""
         for row in self._db.execute(f"SELECT {COLUMNS} FROM calls ORDER BY key"):
@@ -186,4 +213,10 @@ class Ledger:
         """Commit what waits and close the file."""
         if self._group:
             self._commit_group()
+        if self._uses:
+            self._write_uses()
         self._db.close()
+
+
+def _within(times: Iterable[tuple[float, float]]) -> str:
+    return " OR ".join(f"at BETWEEN {begun:.3f} AND {ended:.3f}" for begun, ended in times)

@@ -13,6 +13,7 @@ class Progress:
     """A tqdm bar whose postfix is drawn from a client's running usage; nothing is computed between two prints."""
 
     def __init__(self, label: str, total: int | None, usage: dict[str, float], priced: bool, shown: bool = True):
+        self.label = label
         self._bar = tqdm(total=total, desc=label, mininterval=EVERY, disable=not shown, ascii=True)
         self._usage, self._before, self._priced = usage, dict(usage), priced
         self._done, self._failed, self._begun, self._drawn = 0, 0, time.monotonic(), time.monotonic()

@@ -7,10 +7,39 @@ from typing import Any
 
 from kyara_utils.llm.endpoints import Model, load_models
 from kyara_utils.llm.ledger import Call, Ledger
+from kyara_utils.runs.env import find_root, live
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 
 ROWS = 5_000  # calls in memory at once
+SHIPPED = "calls.parquet"  # beside a recipe's YAML
+
+
+class ShippedLedger(Ledger):
+    """A run's ledger that takes in the calls of its recipe's shipped file at the first call that it lacks.
+
+    shipped: that file, or None; afterwards the calls are the ledger's own, so a changed prompt asks its calls alone.
+    """
+
+    def __init__(self, path: Path, shipped: Path | None):
+        super().__init__(path)
+        self._shipped = shipped
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the raw response of a call, or None."""
+        found = super().get(key)
+        if found is not None or self._shipped is None:
+            return found
+        source, self._shipped = self._shipped, None
+        for rows in read_calls(source):
+            self.add(rows)
+        return super().get(key)
+
+
+def run_ledger(store: Path) -> ShippedLedger:
+    """Open a run's ledger, `runs/RECIPE/calls.sqlite`, with what its recipe ships; `KYARA_LIVE=1` leaves that out."""
+    shipped = find_root() / "params" / Path(store).parent.name / SHIPPED
+    return ShippedLedger(store, shipped if shipped.is_file() and not live() else None)
 
 
 def export_calls(ledger: Path, target: Path) -> int:
@@ -18,12 +47,15 @@ def export_calls(ledger: Path, target: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source, count = _existing(ledger), 0
+    source, count = existing_ledger(ledger), 0
     calls = source.calls()
     try:
-        with replacing(Path(target)) as temporary, pq.ParquetWriter(temporary, _schema(), compression="zstd") as writer:
+        with (
+            replacing(Path(target)) as temporary,
+            pq.ParquetWriter(temporary, call_schema(), compression="zstd") as writer,
+        ):
             while rows := list(islice(calls, ROWS)):
-                writer.write_table(pa.Table.from_pylist([call._asdict() for call in rows], schema=_schema()))
+                writer.write_table(pa.Table.from_pylist([call._asdict() for call in rows], schema=call_schema()))
                 count += len(rows)
     finally:
         source.close()
@@ -35,7 +67,7 @@ def import_calls(source: Path, ledger: Path) -> int:
     target = Ledger(ledger)
     before = len(target)
     try:
-        for rows in _read(Path(source)):
+        for rows in read_calls(Path(source)):
             target.add(rows)
         return len(target) - before
     finally:
@@ -44,7 +76,7 @@ def import_calls(source: Path, ledger: Path) -> int:
 
 def totals(ledger: Path) -> list[dict[str, Any]]:
     """Per model: calls, tokens, failures, and the cost at the registry's prices ("" for a model without one)."""
-    source, models = _existing(ledger), load_models()
+    source, models = existing_ledger(ledger), load_models()
     try:
         rows = source.totals()
     finally:
@@ -56,20 +88,23 @@ def totals(ledger: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _existing(path: Path) -> Ledger:
+def existing_ledger(path: Path) -> Ledger:
+    """Open a ledger that must be there."""
     if not Path(path).is_file():
         raise KyaraError(f"no call ledger {path}; run the recipe first, or import one")
     return Ledger(path)
 
 
-def _schema():
+def call_schema():
+    """The columns of an exported file: those of `Call`."""
     import pyarrow as pa
 
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     return pa.schema([(name, kinds[kind]) for name, kind in Call.__annotations__.items()])
 
 
-def _read(path: Path) -> Iterator[list[Call]]:
+def read_calls(path: Path) -> Iterator[list[Call]]:
+    """Yield the calls of an exported file, at most `ROWS` at a time. Raises `KyaraError` on any other file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

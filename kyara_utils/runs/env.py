@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kyara_utils.runs.errors import KyaraError
 
+LIVE = "KYARA_LIVE"  # set to 1: a run of its own, which no shipped call answers
 PACKAGES = (
     "torch",
     "transformers",
@@ -54,11 +55,20 @@ def cache_dir() -> Path:
     return writable(Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara"), "the cache folder")
 
 
+def live() -> bool:
+    """Whether the environment asks for a live run."""
+    return os.environ.get(LIVE) == "1"
+
+
 def runs_dir(root: Path) -> Path:
-    """Where runs are written: `$KYARA_RUNS`, `/kaggle/working/runs` on Kaggle, else `runs/` in the repository."""
-    if os.environ.get("KYARA_RUNS"):
-        return Path(os.environ["KYARA_RUNS"]).resolve()
-    return Path("/kaggle/working/runs") if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else root / "runs"
+    """Where runs are written: `$KYARA_RUNS`, `/kaggle/working/runs` on Kaggle, else `runs/` in the repository.
+
+    A live run lies in the folder `live` there, because it must not meet the calls that another run took in.
+    """
+    kaggle = "/kaggle/working/runs" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else ""
+    given = os.environ.get("KYARA_RUNS") or kaggle
+    folder = Path(given).resolve() if given else root / "runs"
+    return folder / "live" if live() else folder
 
 
 def device_and_dtype() -> tuple[str, str, str]:

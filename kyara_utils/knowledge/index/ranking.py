@@ -87,15 +87,21 @@ class Index(ABC):
 
     def _search(
         self, texts: list[str], k: int, mode: Mode, where: Where | None, vectors: np.ndarray | None
-    ) -> Iterator[list[Hit]]:
+    ) -> list[list[Hit]]:
         queries = self._queries(texts, mode, vectors)
         depth = k * DEPTH if mode == "hybrid" else k
         flat = [query for one in queries for query in one]
         rankings = iter(settled(lambda chosen, n: self._rank(chosen, n, where or {}), flat, depth) if flat else [])
-        ranked = [_merged([next(rankings) for _ in one], mode)[:k] for one in queries]
+        return self._hits([_merged([next(rankings) for _ in one], mode)[:k] for one in queries])
+
+    def hits(self, found: Sequence[Sequence[tuple[float, str]]]) -> list[list[Hit]]:
+        """Return hits for lists of (score, chunk id), in their order; every chunk must be in the index."""
+        return self._hits([[(score, point_id(name)) for score, name in one] for one in found])
+
+    def _hits(self, ranked: Sequence[Scored]) -> list[list[Hit]]:
         points = sorted({point for one in ranked for _, point in one})
         payloads = self._payloads(points) if points else {}
-        return ([_hit(score, point, payloads[point]) for score, point in one] for one in ranked)
+        return [[_hit(score, point, payloads[point]) for score, point in one] for one in ranked]
 
     def _queries(self, texts: list[str], mode: Mode, vectors: np.ndarray | None) -> list[list[Query]]:
         """What the engine is asked for each question: a dense vector, sparse terms where it has any, or both."""
