@@ -80,10 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from kyara_utils.llm.plan import Plan
+    from kyara_utils.llm.replay import shipped_calls
     from kyara_utils.runs.pipeline import run
 
     if options.live:
         os.environ[LIVE] = "1"  # the notebooks' kernels read it, too
+    if shipped := shipped_calls(options.recipe):
+        print(f"calls that {shipped} holds are not asked again; --live asks them")
     chosen = (options.only, options.first, options.last)
     count = run(options.recipe, options.settings, *chosen, options.dry_run, Plan())
     print(f"{count} step(s) {'would run' if options.dry_run else 'ran'}")

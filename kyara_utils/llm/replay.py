@@ -36,10 +36,15 @@ class ShippedLedger(Ledger):
         return super().get(key)
 
 
+def shipped_calls(recipe: str) -> Path | None:
+    """The file of calls that a recipe ships, None where it has none or the run is live."""
+    path = find_root() / "params" / recipe / SHIPPED
+    return path if path.is_file() and not live() else None
+
+
 def run_ledger(store: Path) -> ShippedLedger:
-    """Open a run's ledger, `runs/RECIPE/calls.sqlite`, with what its recipe ships; `KYARA_LIVE=1` leaves that out."""
-    shipped = find_root() / "params" / Path(store).parent.name / SHIPPED
-    return ShippedLedger(store, shipped if shipped.is_file() and not live() else None)
+    """Open a run's ledger, `runs/RECIPE/calls.sqlite`, with what its recipe ships."""
+    return ShippedLedger(store, shipped_calls(Path(store).parent.name))
 
 
 def export_calls(ledger: Path, target: Path) -> int:
