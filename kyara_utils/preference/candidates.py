@@ -8,6 +8,8 @@ from kyara_utils.llm import Client, Model, Request, add_usage, connect, load_pro
 from kyara_utils.models.serving import servable
 from kyara_utils.runs.tables import Row
 
+SEED_STEP = 50  # between the samples of one prompt, as in generate.py of uclaml/SPPO
+
 
 def students(folders: dict[str, Path]) -> dict[str, Model]:
     """Return what answers for the models that step 05 left, by their names there (`sft_base`, `sft`)."""
@@ -53,3 +55,11 @@ def answer_prompts(
         }
         for prompt, response in zip(prompts, client.ask(requests, label=f"answers of {client.model.name}"), strict=True)
     ]  # fmt: skip
+
+
+def several_answers(
+    client: Client, prompts: list[str], samples: int, max_tokens: int = 160, temperature: float = 0.5, seed: int = 0
+) -> list[list[Row]]:
+    """Ask one model all prompts `samples` times; return the rows of `answer_prompts` of each time."""
+    seeds = [seed + SEED_STEP * number for number in range(samples)]
+    return [answer_prompts(client, prompts, max_tokens, temperature, one) for one in seeds]

@@ -12,13 +12,12 @@ from itertools import combinations
 from statistics import mean
 
 from kyara_utils.llm import Client, load_prompt
-from kyara_utils.preference.candidates import answer_prompts
+from kyara_utils.preference.candidates import several_answers
 from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
 from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.runs import content_id, reject
 from kyara_utils.runs.tables import Row
 
-SEED_STEP = 50  # between the samples of one prompt, as in generate.py
 WRITTEN = {"A": 1.0, "C": 0.5, "B": 0.0}
 
 
@@ -35,7 +34,7 @@ def sppo_preferences(
     each, and a verdict for each pair: good for 100,000 prompts.
     """
     prompts = sorted(parents)
-    rounds = [answer_prompts(client, prompts, max_tokens, temperature, seed + SEED_STEP * n) for n in range(samples)]
+    rounds = several_answers(client, prompts, samples, max_tokens, temperature, seed)
     groups = {prompt: _distinct(rows) for prompt, rows in zip(prompts, zip(*rounds, strict=True), strict=True)}
     pairs = [pair for prompt, group in groups.items() for pair in _pairs(prompt, group)]
     verdicts = {verdict.pair_id: verdict for verdict in judge_pairs(judge, pairs, mode)}

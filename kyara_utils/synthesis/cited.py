@@ -7,6 +7,7 @@ Either way every citation must exist in the context and be supported by it.
 """
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from kyara_utils.llm import Client, Request, load_prompt
@@ -171,18 +172,31 @@ def _unanswerable_rule(draft: Row) -> tuple[str, str]:
 
 
 def _check(client: Client, draft: Row, language: str) -> tuple[str, str]:
-    rule, detail = citation_rule(draft["answer"], draft["context"])
     useful = {draft["chunk"]["id"], *(hit["id"] for hit in draft["hits"] if hit["relevant"])}
-    if not rule and useful.isdisjoint(CITATION.findall(draft["answer"])):
-        rule, detail = "source_not_cited", draft["answer"][:80]
-    if not rule:
-        text, sources = CITATION.sub("", draft["answer"]), [passage(item) for item in draft["context"]]
-        examples = examples_shown(client, "cited", language)
-        rule, detail = checks.answer_rule(
-            text, draft["question"], draft["chunk"]["text"], sources, language, examples, style_of(client).support
-        )
+    examples, support = examples_shown(client, "cited", language), style_of(client).support
+    rule, detail = cited_rule(
+        draft["answer"], draft["question"], draft["chunk"], useful, draft["context"], language, examples, support
+    )
     draft["checks"] = [] if rule else ["citations_exist", "citations_supported", "source_cited", *checks.ANSWER_RULES]
     return rule, detail
+
+
+def cited_rule(
+    answer: str, question: str, source: Row, useful: set[str], context: list[Row], language: str,
+    examples: Iterable[str] = (), support: checks.Support = checks.SUPPORT,
+) -> tuple[str, str]:  # fmt: skip
+    """First rule that the cited answer to an answerable question breaks, with the finding; ("", "") when it is sound.
+
+    source: the chunk that answers it; useful: ids of all shown documents that do. Rules: those of `citation_rule`,
+    source_not_cited, and those of `checks.answer_rule` on the answer without its citations.
+    """
+    rule, detail = citation_rule(answer, context)
+    if not rule and useful.isdisjoint(CITATION.findall(answer)):
+        rule, detail = "source_not_cited", answer[:80]
+    if rule:
+        return rule, detail
+    text, sources = CITATION.sub("", answer), [passage(item) for item in context]
+    return checks.answer_rule(text, question, source["text"], sources, language, examples, support)
 
 
 def cited_conversations(drafts: list[Row], model: str, language: str = "zh-Hant") -> list[Row]:
