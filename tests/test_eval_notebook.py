@@ -66,7 +66,7 @@ def notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
     shutil.copytree(self_check.BUNDLED / "alignbench", tmp_path / "golden" / "alignbench")
     told = [stages.Stage(name, tmp_path, SimpleNamespace(name=name)) for name in MODELS]
-    monkeypatch.setattr(stages, "stages", lambda run, max_tokens: told)
+    monkeypatch.setattr(stages, "stages", lambda *_: told)
     leaked = items.load_items("maths")[0]["question"]
     monkeypatch.setattr(
         stages, "texts_of", lambda run: iter([leaked, "What is the name of the capital of the country Peru?"])

@@ -14,12 +14,13 @@ from kyara_utils.llm.plan import planned_calls
 from kyara_utils.runs import KyaraError
 from kyara_utils.synthesis import cited, questions, retrieval, written
 from kyara_utils.synthesis.checks import answer_rule, request_rule
-from kyara_utils.synthesis.citations import citation_rule, normal_form
+from kyara_utils.synthesis.citations import citation_rule
 from kyara_utils.synthesis.drafts import new_draft
 from kyara_utils.synthesis.foreign_numbers import foreign_number
 from kyara_utils.synthesis.question_rules import question_problem
 from kyara_utils.synthesis.rag import structured
 from kyara_utils.synthesis.styles import COMPLETION, STYLES
+from kyara_utils.text.citation_form import normal_form
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ENOUGH = 0.95

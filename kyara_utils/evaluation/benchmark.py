@@ -26,7 +26,8 @@ class Source:
     """Where questions may come from, and how many are wanted.
 
     `data` is a folder relative to `root`, "hub" for the Hub, or "" for $KYARA_EVAL_DATA alone. `limit` items are drawn
-    from each benchmark by `seed`; `miniature` holds the limits of the bundled sets by name. 0 takes all.
+    from each benchmark by `seed`; `miniature` holds limits by name, of the bundled sets and of benchmarks that want
+    another than `limit`. 0 takes all. `unseen` is the table of documents that step 01 set aside.
     """
 
     data: str = ""
@@ -34,6 +35,7 @@ class Source:
     limit: int = 0
     seed: int = 0
     miniature: Mapping[str, int] = field(default_factory=dict)
+    unseen: Path | None = None
 
     @property
     def hub(self) -> bool:
@@ -45,9 +47,9 @@ class Source:
         """The folder given, None without one."""
         return None if self.data in ("", HUB) else Path(self.root) / self.data
 
-    def draw(self, items: Sequence[Row]) -> list[Row]:
-        """`limit` of the items, in the order of their ids."""
-        return sample(list(items), self.limit, self.seed)
+    def draw(self, items: Sequence[Row], name: str = "") -> list[Row]:
+        """`limit` of the items (or what `miniature` says of this benchmark), in the order of their ids."""
+        return sample(list(items), self.miniature.get(name, self.limit), self.seed)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ class Judge:
     pairs: Sequence[tuple[str, str]] = ()
     mode: str = "text"
     tie_margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model wrote: the benchmark and item that it was asked, and its response {text, finish_reason, …}."""
+
+    model: str
+    benchmark: "Benchmark"
+    item: Row
+    response: Row
 
 
 class Benchmark:
@@ -147,6 +159,18 @@ class Benchmark:
     def text(self, item: Row) -> str:
         """What training text would quote of an item: its question, options, code or puzzle, one per line."""
         return "\n".join(str(item[name]) for name in QUESTION_FIELDS if name in item)
+
+    def seen(self, item: Row) -> bool:
+        """Whether an item is known to have been in training, whatever the training text holds of it."""
+        return False
+
+    def obeyed(self, item: Row, text: str) -> list[bool]:
+        """Which of its prompt's instructions on form an answer keeps, one each; none are known by default."""
+        return []
+
+    def score_others(self, given: Sequence["Given"]) -> list[Row]:
+        """Scored rows of what other benchmarks were answered, for one that asks nothing itself."""
+        return []
 
     def check(self, folder: Path) -> Iterator[Figure]:
         """Published figures re-derived from published outputs below `folder`; nothing by default."""

@@ -5,13 +5,13 @@ not run, and says why.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from kyara_utils.evaluation import contamination
-from kyara_utils.evaluation.benchmark import Benchmark, Judge, Questions, Source
+from kyara_utils.evaluation.benchmark import Benchmark, Given, Judge, Questions, Source
 from kyara_utils.evaluation.miniature.items import benchmark_names
 from kyara_utils.evaluation.registry import benchmarks, get
 from kyara_utils.evaluation.summary import by
@@ -80,17 +80,28 @@ def score(suite: Suite, answers: Mapping[str, Answers], judge: Judge | None = No
     """Scored rows of all models, `answers` = {model: answers}: without a `judge` of the benchmarks that need none, with
     one of those that do."""
     if judge is None:
-        return [
+        rows = [
             row
             for model, given in answers.items()
             for one in suite.chosen(judged=False)
             for row in one.score_all(suite.questions[one.name], {model: given[one.name]}, None)
         ]
+        written = list(generated(suite, answers))
+        return rows + [row for one in suite.chosen(judged=False) for row in one.score_others(written)]
     rows = []
     for one in suite.chosen(judged=True):
         given = {model: mine[one.name] for model, mine in answers.items()}
         rows += one.score_all(suite.questions[one.name], given, judge)
     return rows
+
+
+def generated(suite: Suite, answers: Mapping[str, Answers]) -> Iterator[Given]:
+    """Every text that a model wrote; failed calls and letters chosen by log-probability are none."""
+    for model, given in answers.items():
+        for name, found in suite.questions.items():
+            for item, response in zip(found.items, given[name], strict=True):
+                if response.get("text") is not None:
+                    yield Given(model, get(name), item, response)
 
 
 def compared(judged: Iterable[Row]) -> list[Row]:
@@ -116,9 +127,9 @@ def _dataset(name: str) -> Row:
 
 
 def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Which models are compared: each stage with the one before, then the last with the first."""
+    """Which models are compared: each stage with the one before, then each later one with the first."""
     steps = [(later, earlier) for earlier, later in pairwise(models)]
-    return steps + [(models[-1], models[0])] * (len(models) > 2)
+    return steps + [(later, models[0]) for later in models[2:]]
 
 
 def steps(models: Sequence[str]) -> list[tuple[str, str]]:
@@ -146,6 +157,8 @@ def split(suite: Suite, rows: Iterable[Row], training: Iterable[str]) -> tuple[l
         for one in chosen
     }
     shares, mine = contamination.seen_in(texts, training), by(rows, "benchmark")
+    for one in chosen:  # known to be in training, though no text of theirs is found
+        shares[one.name] |= {item["id"]: 1.0 for item in suite.questions[one.name].items if one.seen(item)}
     found = [
         row
         for one in chosen

@@ -10,7 +10,7 @@ from kyara_utils.runs import Run, write_csv, write_rows
 from kyara_utils.runs.schemas import schema
 from kyara_utils.runs.tables import Row
 
-ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "text")
+ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "f1", "finish_reason", "text")
 ANSWER = ("benchmark", "model", "id", "category", "prompt", "text")
 VERDICT = ("benchmark", "model", "question_id", "turn", "category", "score", "judgment", "error")
 FILES = {"items": ITEM, "answers": ANSWER, "verdicts": VERDICT}  # columns by name, all text

@@ -51,7 +51,7 @@ class DatasetBenchmark(Benchmark):
         if not items:
             raise KyaraError(f"{self.name} of {where} holds no usable row")
         note = f"{len(items)} items where {self.n} are published" if self.n not in (0, len(items)) else ""
-        return Questions(source.draw(items), where, note)
+        return Questions(source.draw(items, self.name), where, note)
 
     def _absent(self, place: str) -> str:
         looked = f"no {self.name} in {place}" if place else f"no data folder given ({ENV} is not set)"

@@ -14,9 +14,10 @@ from kyara_utils.runs.errors import KyaraError
 Check = Callable[[Path], Iterator[Figure]]
 MODULES = (  # of this package; one benchmark each, or one in several versions
     "miniature.multiple_choice", "miniature.maths", "miniature.instruction_following", "miniature.pairwise",
+    "reading.open_book", "reading.unanswerable", "reading.cited_answers", "reading.drcd",
     "scored.crux", "scored.gsm8k", "scored.math_l5", "scored.mmlu_redux", "scored.zebra", "scored.tmmlu",
     "scored.tmmlu_plus", "scored.leaderboard", "judged.mt_bench", "judged.mt_bench_tw", "judged.alpaca",
-    "judged.arena", "judged.alignbench", "judged.agreement",
+    "judged.arena", "judged.alignbench", "judged.agreement", "answer_form",
 )  # fmt: skip
 PACKAGE = "kyara_utils.evaluation"
 _benchmarks: dict[str, Benchmark] = {}

@@ -85,10 +85,15 @@ def differences_markdown(differences: Sequence[Row]) -> str:
         {"benchmark": row["benchmark"], "metric": row.get("metric", ""), "difference of": row["model_a"]}
         | {"to": row["model_b"]}
         | _percent(row, "difference", "+")
-        | {"p": row["p_mcnemar"], "detectable": 100 * row["minimum_detectable"], "n": row["n"]}
+        | {"p": _p(row), "detectable": 100 * row["minimum_detectable"], "n": row["n"]}
         for row in differences
     ]
     return markdown(rows, empty="No two models share a scored item.")
+
+
+def _p(row: Row) -> float:
+    """McNemar's, or the bootstrap's where an item is more than right or wrong."""
+    return row["p"] if math.isnan(row["p_mcnemar"]) else row["p_mcnemar"]
 
 
 def _percent(row: Row, name: str, sign: str = "") -> Row:

@@ -1,10 +1,10 @@
-"""The models that are evaluated: base and what each training stage made of it, and the texts they were trained on.
+"""The models that are evaluated: base, what each training stage made of it, the teacher; and the training texts.
 
 Each is served in this process, as in steps 06 and 07: by llama.cpp where the GGUF export can write it, through
 transformers where it is of another family. Every call is in the ledger.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from kyara_utils.evaluation.backends.backend import EndpointBackend
 from kyara_utils.evaluation.contamination import training_texts
 from kyara_utils.llm import Model, connect, find_model, trained
 from kyara_utils.models.serving import servable
-from kyara_utils.runs import Run, iter_rows
+from kyara_utils.runs import KyaraError, Run, iter_rows
 
-STEPS = {"sft": "05_sft", "dpo": "07_dpo"}
+STEPS = {"sft_base": "05_sft", "sft": "05_sft", "dpo": "07_dpo"}
+BASE, TEMPLATED = "base", "base_chat"  # behind worked examples, and through the chat template
 PROMPT, TURNS = 2048, 2  # tokens of a question, turns of a conversation that are answered
 PACKAGED = "gemma-3-270m"  # its few-shot prompts suit a model that knows no turns
 TRAINING = (("04_filtering", "base"), ("04_filtering", "refined"), ("06_dpo_pair_judging", "preferences"))
@@ -23,37 +24,45 @@ TRAINING = (("04_filtering", "base"), ("04_filtering", "refined"), ("06_dpo_pair
 
 @dataclass(frozen=True)
 class Stage:
-    """base, sft or dpo: its transformers folder, and what answers for it."""
+    """A model by its name in the tables, its transformers folder where there is one, and what answers for it.
+
+    `examples`: it is shown worked examples where a benchmark has them.
+    """
 
     name: str
-    folder: Path
+    folder: Path | None
     model: Model
+    examples: bool = False
 
 
-def stages(run: Run, max_tokens: int) -> list[Stage]:
-    """Base, SFT and DPO, with room for `max_tokens` in every answer; a base model that is no package is asked through
-    its chat template, as the others are."""
+def stages(run: Run, max_tokens: int, names: Sequence[str], teachers: Sequence[str] = ()) -> list[Stage]:
+    """The models called `names`, of `base`, `base_chat`, `sft_base`, `sft` and `dpo`, with room for `max_tokens` in
+    every answer; last the teachers (names of params/models.yaml). Raises KyaraError for another name."""
     context = PROMPT + TURNS * max_tokens
-    folders = {name: run.input(step, name) for name, step in STEPS.items()}
-    found = [Stage(name, folder, trained(name, folder, context=context)) for name, folder in folders.items()]
-    return [_base(run, context), *found]
+    if strange := [name for name in names if name not in (BASE, TEMPLATED, *STEPS)]:
+        raise KyaraError(f"no model {strange[0]} to evaluate; known: {', '.join((BASE, TEMPLATED, *STEPS))}")
+    found = [_stage(run, name, context) for name in names]
+    return found + [Stage(teacher, None, find_model(teacher), examples=True) for teacher in teachers]
 
 
-def _base(run: Run, context: int) -> Stage:
-    base_model, folder = run.params_of("05_sft")["base_model"], run.input("05_sft", "base")
-    if base_model == PACKAGED:
-        return Stage("base", folder, replace(find_model(base_model), name="base", context=context))
-    model = trained("base", folder, context=context)
+def _stage(run: Run, name: str, context: int) -> Stage:
+    if name in STEPS:
+        folder = run.input(STEPS[name], name)
+        return Stage(name, folder, trained(name, folder, context=context))
+    folder, packaged = run.input("05_sft", "base"), run.params_of("05_sft")["base_model"] == PACKAGED
+    if packaged and name == BASE:
+        return Stage(name, folder, replace(find_model(PACKAGED), name=name, context=context), examples=True)
+    model = trained(name, folder, context=context)
     if model.embedded:
-        model = trained("base", servable(folder, run.path("base.gguf")), context=context)
-    return Stage("base", folder, model)
+        model = trained(name, servable(folder, run.path("base.gguf")), context=context)
+    return Stage(name, folder, model, examples=name == BASE)
 
 
 @contextmanager
 def asked(stage: Stage, run: Run, budget: float = 0.0) -> Iterator[EndpointBackend]:
     """The backend of a stage, while it is asked; `budget` in USD as in `llm.connect`."""
     with connect(stage.model, run.store_path, run.input("01_corpus_indexing", "vocabulary"), budget) as client:
-        yield EndpointBackend(client, stage.folder)
+        yield EndpointBackend(client, stage.folder, stage.examples)
 
 
 def texts_of(run: Run) -> Iterator[str]:

@@ -16,6 +16,7 @@ from kyara_utils.statistics.intervals import (
     bootstrap_mean,
     mcnemar,
     minimum_detectable_difference,
+    minimum_detectable_mean,
     paired_bootstrap,
     wilson,
 )
@@ -50,7 +51,8 @@ def by(rows: Iterable[Row], *fields: str) -> dict[tuple, list[Row]]:
     return groups
 
 
-def _proportion(benchmark: str, model: str, metric: str, outcomes: list[str], protocol: str) -> Row:
+def proportion(benchmark: str, model: str, metric: str, outcomes: list[str], protocol: str) -> Row:
+    """Score row of the share that is right, with Wilson's interval."""
     n, right, unscored = len(outcomes), outcomes.count(CORRECT), outcomes.count(UNSCORED)
     low, high = wilson(right, n)[0], wilson(right + unscored, n)[1]
     value = right / n if n else math.nan
@@ -71,9 +73,19 @@ def _clustered(outcomes: list[str], clusters: list[Hashable], weights: list[floa
 def summarise_share(rows: list[Row], metric: str, protocol: str) -> list[Row]:
     """Rows {benchmark, model, outcome} → per model the share that is right, as `metric`."""
     return [
-        _proportion(benchmark, model, metric, [item["outcome"] for item in items], protocol)
+        proportion(benchmark, model, metric, [item["outcome"] for item in items], protocol)
         for (benchmark, model), items in by(rows, "benchmark", "model").items()
     ]
+
+
+def mean_row(benchmark: str, model: str, metric: str, values: list[float | str], protocol: str) -> Row:
+    """Score row of the mean of values in [0, 1]; an unscored one counts as in `proportion`: 0 below, 1 above."""
+    if not values:
+        return score_row(benchmark, model, metric, math.nan, 0, 0, math.nan, math.nan, protocol)
+    value, low, _ = bootstrap_mean([UNDER.get(one, one) for one in values])
+    _, _, high = bootstrap_mean([OVER.get(one, one) for one in values])
+    unscored, rule = values.count(UNSCORED), f"{protocol}; bootstrap; {BAND}"
+    return score_row(benchmark, model, metric, value, len(values), unscored, low, high, rule)
 
 
 def mover(parts: list[Row]) -> tuple[float, int, int, float, float]:
@@ -113,7 +125,7 @@ def summarise_choice(rows: list[Row], protocol: str = "letter log-probability") 
             )
         )
         for (group,), members in groups.items():
-            scores.append(_proportion(benchmark, model, group, [row["outcome"] for row in members], protocol))
+            scores.append(proportion(benchmark, model, group, [row["outcome"] for row in members], protocol))
     return scores
 
 
@@ -123,7 +135,7 @@ def summarise_maths(rows: list[Row], protocol: str = "greedy") -> list[Row]:
     for (benchmark, model), items in by(rows, "benchmark", "model").items():
         for metric, rule in (("strict", "答案是N"), ("lenient", "last number")):
             outcomes = [item[metric] for item in items]
-            scores.append(_proportion(benchmark, model, metric, outcomes, f"{protocol}; {rule}"))
+            scores.append(proportion(benchmark, model, metric, outcomes, f"{protocol}; {rule}"))
     return scores
 
 
@@ -135,7 +147,7 @@ def summarise_instruction(rows: list[Row], protocol: str = "greedy") -> list[Row
     """
     scores = []
     for (benchmark, model), items in by(rows, "benchmark", "model").items():
-        scores.append(_proportion(benchmark, model, "prompt", [item["outcome"] for item in items], protocol))
+        scores.append(proportion(benchmark, model, "prompt", [item["outcome"] for item in items], protocol))
         outcomes = [outcome for item in items for outcome in item["checks"]]
         clusters = [item["id"] for item in items for _ in item["checks"]]
         value, low, high = _clustered(outcomes, clusters, [1.0] * len(outcomes))
@@ -168,7 +180,7 @@ def summarise_pairs(rows: list[Row], protocol: str = "judged in both orders") ->
             marks = {wanted: CORRECT, "unscored": UNSCORED}
             outcomes = [marks.get(pair["outcome"], WRONG) for pair in pairs]
             rule = f"{protocol}; against {model_b}"
-            scores.append(_proportion(benchmark, model_a, f"{wanted}_rate", outcomes, rule))
+            scores.append(proportion(benchmark, model_a, f"{wanted}_rate", outcomes, rule))
     return scores
 
 
@@ -187,17 +199,20 @@ def compare(rows: list[Row], model_a: str, model_b: str, field: str = "outcome")
     """Compare two models on the items (by `id`) that both have scored: difference a − b, interval, p and what
     n can show.
 
-    Returns {model_a, model_b, n, difference, low, high, p, p_mcnemar, minimum_detectable}. Use one
-    benchmark's rows.
+    `field` holds outcomes, or values in [0, 1]: then `p_mcnemar` is NaN, and `minimum_detectable` goes by the spread of
+    the paired differences. Returns {model_a, model_b, n, difference, low, high, p, p_mcnemar, minimum_detectable}. Use
+    one benchmark's rows.
     """
     one, two = (scored_by(rows, model, field) for model in (model_a, model_b))
     ids = sorted(one.keys() & two.keys())
     if not ids:
         raise KyaraError(f"{model_a} and {model_b} share no scored item; evaluate both on the same items")
-    a, b = ([UNDER[side[item][field]] for item in ids] for side in (one, two))
+    a, b = ([UNDER.get(side[item][field], side[item][field]) for item in ids] for side in (one, two))
     difference, low, high, p = paired_bootstrap(a, b)
     signs = [x - y for x, y in zip(a, b, strict=True)]
-    exact = mcnemar(signs.count(1.0), signs.count(-1.0))
+    graded = any(isinstance(side[ids[0]][field], float) for side in (one, two))
+    exact = math.nan if graded else mcnemar(signs.count(1.0), signs.count(-1.0))
     tests = {"difference": difference, "low": low, "high": high, "p": p, "p_mcnemar": exact}
-    size = {"n": len(ids), "minimum_detectable": minimum_detectable_difference(len(ids))}
+    least = minimum_detectable_mean(signs) if graded else minimum_detectable_difference(len(ids))
+    size = {"n": len(ids), "minimum_detectable": least}
     return {"model_a": model_a, "model_b": model_b} | size | tests

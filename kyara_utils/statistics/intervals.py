@@ -124,6 +124,16 @@ def minimum_detectable_difference(n: int, p: float = 0.5, power: float = 0.8) ->
     return (Z95 + NormalDist().inv_cdf(power)) * math.sqrt(2 * p * (1 - p) / n)
 
 
+def minimum_detectable_mean(differences: Sequence[float], power: float = 0.8) -> float:
+    """Smallest true mean of paired differences with this spread that their number shows at 5 % with this power.
+
+    NaN for fewer than two.
+    """
+    if len(differences) < 2:
+        return math.nan
+    return (Z95 + NormalDist().inv_cdf(power)) * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+
+
 def percentile_interval(replicates: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Interval between the percentiles of bootstrap replicates (Efron 1979); (NaN, NaN) when there are none."""
     known = np.asarray(replicates, dtype=float)

@@ -8,47 +8,9 @@ from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.drafts import passage, sentences
 from kyara_utils.synthesis.overlap import overlap
+from kyara_utils.text.citation_form import CITATION, form_rule
 
-CITATION = re.compile(r"【([^【】\n]{1,40})】")
-_FENCED = re.compile(r"(```.*?(?:```|\Z)|(?<!`)`[^`\n]+`(?!`))", re.S)
-_DOUBLED = re.compile(r"【\s*【|】\s*】|【[^【】\n]{0,60}\Z|[\[［〔]\s*【|【\s+|【[^【】\n]*\s】")
-_ID = re.compile(r"\bid_[0-9a-f]{8}\b|[\[［〔]\s*(?:id_?|文件 ?ID)?[:： ]?[0-9a-f]{6,8}\s*[\]］〕]", re.I)
 MARGIN = 0.2  # a citation fails when another shown document contains this much more of the sentence's terms
-
-
-def normal_form(text: str, ids: Iterable[str]) -> str:
-    """Return the text with every citation of a shown document in the one form 【id】.
-
-    Models write 【 id 】, 【【id】】, [id], （id）, 【文件ID: id】 and 【id、id】 for the same thing. What lies in code
-    stays as it is, and an id outside brackets too: `citation_rule` rejects both.
-    """
-    known = sorted(map(re.escape, ids), key=len, reverse=True)
-    if not known:
-        return text
-    one = rf"(?:文件\s*)?(?:ID|編號|document)?\s*[:：#]?\s*(?:{'|'.join(known)})"
-    written = re.compile(
-        rf"`?[【\[［〔(（「]{{1,2}}\s*({one}(?:\s*[、，,;；和與及&]\s*{one})*)\s*[】\]］〕)）」]{{1,2}}`?",
-        re.I,
-    )
-    each = re.compile("|".join(known))
-    parts = _FENCED.split(text)  # fences at odd places
-    for place in range(0, len(parts), 2):
-        parts[place] = written.sub(
-            lambda found: "".join(f"【{i}】" for i in each.findall(found.group(1))), parts[place]
-        )
-    return "".join(parts)
-
-
-def form_rule(text: str, ids: Iterable[str]) -> tuple[str, str]:
-    """citation_form: a citation in code, in other brackets, or an id that stands bare in the prose."""
-    prose = "".join(_FENCED.split(text)[::2])
-    if len(prose) < len(text) and CITATION.search("".join(_FENCED.split(text)[1::2])):
-        return "citation_form", "a citation in a code block"
-    if found := _DOUBLED.search(prose):
-        return "citation_form", found.group()
-    left = CITATION.sub(" ", prose)
-    bare = _ID.search(left) or next((re.search(re.escape(one), left) for one in ids if one in left), None)
-    return ("citation_form", bare.group()) if bare else ("", "")
 
 
 def titles_of(context: list[Row]) -> dict[str, Row]:

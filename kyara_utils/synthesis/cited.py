@@ -13,15 +13,7 @@ from typing import Any
 from kyara_utils.llm import Client, Request, load_prompt
 from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.citations import (
-    CITATION,
-    citation_rule,
-    cite,
-    likeliest,
-    normal_form,
-    read_parts,
-    titles_of,
-)
+from kyara_utils.synthesis.citations import citation_rule, cite, likeliest, read_parts, titles_of
 from kyara_utils.synthesis.drafts import (
     conversation,
     end,
@@ -36,11 +28,8 @@ from kyara_utils.synthesis.drafts import (
 )
 from kyara_utils.synthesis.overlap import overlap
 from kyara_utils.synthesis.styles import style_of
+from kyara_utils.text.citation_form import CITATION, NO_ANSWER, normal_form
 
-NO_ANSWER = {
-    "zh-Hant": "參考文件缺乏與問題相關資訊。",
-    "en": "The reference documents lack information relevant to the question.",
-}
 ANSWERS_ITSELF = 0.6  # a document with this share of the question's terms may answer it: no part of an unanswerable row
 TOP = 64
 

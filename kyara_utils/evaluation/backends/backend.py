@@ -6,6 +6,7 @@ All three have the same methods, so a benchmark does not know which it runs on:
 `converse(asks, max_tokens)`: asks {id, turns} → the same rows with `turns`, the answer to each (see `conversation`);
 `weights()`: (model, tokenizer) of transformers for what needs the model itself, or None;
 `usage`: what the calls of an endpoint cost, {} elsewhere;
+`examples`: whether the model is shown worked examples where a benchmark has them, as a base model must be;
 `choose(items)`: exam items (see `exam_prompt`) → rows {id, subject, group, answer, logprobs, chosen, outcome, margin,
 reason}. What cannot be answered has text None or the outcome `unscored`, and says why; nothing is made up.
 """
@@ -40,6 +41,7 @@ class TransformersBackend:
             raise KyaraError("a loaded model needs its tokenizer; pass both, or the model's folder")
         self.model.eval()
         self.usage: Row = {}
+        self.examples = False
         self.journal, self.token_budget = Journal(journal) if journal else None, token_budget
 
     def choose(self, items: Sequence[Row]) -> list[Row]:
@@ -111,8 +113,9 @@ class EndpointBackend:
     `folder` holds the same model for transformers, where there is one: lm-evaluation-harness needs it.
     """
 
-    def __init__(self, client: Any, folder: Path | None = None):
+    def __init__(self, client: Any, folder: Path | None = None, examples: bool = False):
         self.client, self.folder = client, folder
+        self.examples = examples or client.model.dialect == "completion"
         self.loaded: tuple[Any, Any] | None = None
 
     @property
@@ -165,6 +168,7 @@ class ReplayBackend:
 
     def __init__(self, rows: Sequence[Row]):
         self.rows: dict[str, Row] = {}
+        self.examples = False
         self.doubtful: set[str] = set()
         for row in rows:
             if "id" not in row:

@@ -34,7 +34,7 @@ class Rated(Benchmark):
         folder = source.folder or cache_dir() / "benchmarks"
         paths = {file: locate(file, folder, source.hub) for file in self.files}
         rows = [row | {"id": str(row["question_id"])} for row in self.read_questions(paths, data_folders(folder))]
-        return Questions(self.drawn(source.draw(rows)), "its own files", material=self.material(paths))
+        return Questions(self.drawn(source.draw(rows, self.name)), "its own files", material=self.material(paths))
 
     def read_questions(self, paths: Paths, roots: Sequence[Path]) -> list[Row]:
         """Rows {question_id, question or turns, …}; `roots` are the data folders."""

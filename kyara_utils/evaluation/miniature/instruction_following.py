@@ -3,7 +3,7 @@
 from kyara_utils.evaluation import summary
 from kyara_utils.evaluation.miniature.bundled import Bundled
 from kyara_utils.evaluation.registry import register
-from kyara_utils.evaluation.scoring import score_instruction
+from kyara_utils.evaluation.scoring import CORRECT, score_instruction
 from kyara_utils.runs.tables import Row
 
 
@@ -25,6 +25,10 @@ class InstructionFollowing(Bundled):
     def score(self, item: Row, text: str) -> Row:
         """See `score_instruction`."""
         return score_instruction(text, item["checks"])
+
+    def obeyed(self, item: Row, text: str) -> list[bool]:
+        """Each instruction."""
+        return [check == CORRECT for check in score_instruction(text, item["checks"])["checks"]]
 
     def summarise(self, rows: list[Row]) -> list[Row]:
         """By prompt and by instruction."""

@@ -26,6 +26,10 @@ class Maths(Bundled):
         """See `score_maths`."""
         return score_maths(text, item["answer"])
 
+    def obeyed(self, item: Row, text: str) -> list[bool]:
+        """The closing 答案是N."""
+        return [bool(score_maths(text, item["answer"])["strict_answer"])]
+
     def summarise(self, rows: list[Row]) -> list[Row]:
         """`strict` and `lenient`."""
         return summary.summarise_maths(rows)
