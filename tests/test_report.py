@@ -115,6 +115,11 @@ SPOKEN = [
         ("sft", "stopped", 2), ("sft", "right_script", 8), ("dpo", "stopped", 6), ("dpo", "right_script", 8),
     )
 ]  # fmt: skip
+SCORERS = [
+    {"left": "odds", "right": "digits", "rho": 0.5, "rows": 9},
+    {"left": "odds", "right": "answer tokens", "rho": -0.8, "rows": 9},
+    {"left": "digits", "right": "answer tokens", "rho": "", "rows": 2},
+]
 TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
 
 # function, rows, arguments, what the title must hold because the rows say so
@@ -137,6 +142,7 @@ FIGURES = [
     (plots_data.tag_coverage, TAGS, {}, "keeps 1 of 2 tags with 30 %"),
     (plots_judge.judge_agreement, judge_rows(), {}, "on 75 % of 8 pairs (κ = 0.62); 67 % of its decisions"),
     (plots_judge.length_difference, judge_rows(), {}, "50 % of 4 pairs (median +0 characters"),
+    (plots_judge.scorer_agreement, SCORERS, {}, "odds goes most with answer tokens (ρ = -0.80)"),
     (plots_training.sft_curve, SFT, {}, "2.99 to 2.71 in the base stage, 2.49 to 2.21 in the refined"),
     (
         plots_training.dpo_curve,

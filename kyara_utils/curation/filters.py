@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kyara_utils.curation.rows import asked
+from kyara_utils.curation.rows import asked, score
 from kyara_utils.runs.funnel import Funnel
 from kyara_utils.runs.schemas import CONVERSATION, extend
 from kyara_utils.runs.tables import Row, answer, question
 
 Filter = Callable[[list[Row]], tuple[list[Row], list[Row]]]
-CURATED = extend(CONVERSATION, tags=list[str], score=float, tokens=int, answer_tokens=int, selection=str)
+CURATED = extend(CONVERSATION, tags=list[str], score=float, scores=str, tokens=int, answer_tokens=int, selection=str)
 SHOWN = 60  # characters of a turn in an example
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ def written_rows(documents: dict[str, Any], maths: dict[str, Any]) -> list[Row]:
 
 def ranked_lines(rows: list[Row], best: int = 3, worst: int = 2) -> list[str]:
     """The best and worst rows by score, a line each: score, tags, question and the start of the answer."""
-    ranked = sorted(rows, key=lambda row: -row["score"])
+    ranked = sorted(rows, key=lambda row: -score(row))
     shown = ranked[:best] + ranked[max(best, len(ranked) - worst) :][::-1]
     return [
-        f"{row['score']:+.2f} {row['tags']} {question(row)[:SHOWN]} → {answer(row)[:SHOWN]}…".replace("\n", " ")
+        f"{score(row):+.2f} {row['tags']} {question(row)[:SHOWN]} → {answer(row)[:SHOWN]}…".replace("\n", " ")
         for row in shown
     ]

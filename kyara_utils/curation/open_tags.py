@@ -11,7 +11,7 @@ from kyara_utils.curation.tags import rule_tags
 from kyara_utils.llm import Client, Response, complete, load_prompt
 from kyara_utils.runs.tables import Row, turns
 
-SHOWN = 2400  # characters of a query that the model reads: its first and last half of them, documents lie between
+SHOWN = 2400  # characters of a query that the model reads
 PROMPTS = {"completion": ("tags", 20), "brief": ("tags_open", 240), "full": ("tags_open", 700)}  # file, most tokens
 IN_A_LINE = 3  # tags that are taken of a base model's line; later ones repeat
 
@@ -45,9 +45,9 @@ def _asked(client: Client, queries: list[str], seed: int) -> list[Response]:
     return complete(client, prompt, inputs, max_tokens=longest, temperature=0.0, seed=seed)
 
 
-def shortened(text: str) -> str:
-    """A query of any length for one call: instructions stand at its ends."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}\n…\n{text[-SHOWN // 2 :]}"
+def shortened(text: str, most: int = SHOWN) -> str:
+    """A text of any length for one call, by its two ends: what is asked stands before or behind the documents."""
+    return text if len(text) <= most else f"{text[: most // 2]}\n…\n{text[-most // 2 :]}"
 
 
 def read_tags(text: str) -> list[str]:

@@ -1,24 +1,47 @@
-"""Quality scores by an LLM: with what selection ranks the rows of a class.
+"""Quality of answers by an LLM judge, from the probabilities of its first token and not from the token it chose.
 
-The score is the log-odds of 好 over 差, read from log-probabilities; it ranks rows within a tag and is no absolute
-measure.
+`by_odds` is the log-odds of 好 over 差, which even a base model can be asked for. `by_digits` is the expectation of a
+mark from 1 to 5 over the digits' probabilities (G-Eval, arXiv 2303.16634): finer than the mark itself, which a judge
+gives as 4 nearly always. Both rank rows within a class and are no absolute measure.
 """
 
-from kyara_utils.llm import Client, load_prompt, log_odds, score
-from kyara_utils.runs import answer, question
+from kyara_utils.curation.open_tags import shortened
+from kyara_utils.llm import Client, Response, expected, load_prompt, log_odds, score
 from kyara_utils.runs.tables import Row
 
 LABELS = ("好", "差")
-SHOWN = 240  # characters of an answer that the judge reads
+DIGITS = ("1", "2", "3", "4", "5")
+SHOWN = {"completion": (600, 240), "brief": (1200, 600), "full": (12_000, 8000)}  # characters of question, of answer
+Scored = tuple[list[Row], list[float | None]]
 
 
-def score_by_model(client: Client, rows: list[Row]) -> list[Row]:
-    """Add `score`: log-odds of a good answer; 0.0 where the judge gave no verdict. Good for 1,000,000 rows."""
-    inputs = [
-        {"question": " ".join(question(row).split()), "answer": " ".join(answer(row).split())[:SHOWN]} for row in rows
+def by_odds(client: Client, rows: list[Row]) -> Scored:
+    """Return (rows with their call, log-odds of a good answer; None without a verdict). Good for 1,000,000 rows."""
+    responses = log_odds(client, load_prompt("curation/quality"), _inputs(client, rows), LABELS)
+    return _noted(rows, responses, [score(response, LABELS) for response in responses])
+
+
+def by_digits(client: Client, rows: list[Row]) -> Scored:
+    """Return (rows with their call, expected mark from 1 to 5; None without one). Good for 1,000,000 rows."""
+    prompt = load_prompt("curation/digits_full" if client.model.style == "full" else "curation/digits")
+    responses = log_odds(client, prompt, _inputs(client, rows), DIGITS)
+    return _noted(rows, responses, [expected(response, DIGITS) for response in responses])
+
+
+def _inputs(client: Client, rows: list[Row]) -> list[dict[str, str]]:
+    """The last answer and what came before it; a strong judge sees lines as they are, the others one line."""
+    found = []
+    for row in rows:
+        *before, last = row["messages"]
+        asked = before[0]["content"] if len(before) == 1 else "\n".join(m["content"] or "" for m in before)
+        texts = (text if client.model.style == "full" else " ".join(text.split()) for text in (asked, last["content"]))
+        sizes = SHOWN[client.model.style]
+        found.append(dict(zip(("question", "answer"), map(shortened, texts, sizes), strict=True)))
+    return found
+
+
+def _noted(rows: list[Row], responses: list[Response], scores: list[float | None]) -> Scored:
+    noted = [
+        row | {"call_ids": [*row["call_ids"], response.call_id]} for row, response in zip(rows, responses, strict=True)
     ]
-    responses = log_odds(client, load_prompt("curation/quality"), inputs, LABELS)
-    return [
-        row | {"score": round(score(response, LABELS) or 0.0, 4), "call_ids": [*row["call_ids"], response.call_id]}
-        for row, response in zip(rows, responses, strict=True)
-    ]
+    return noted, [None if value is None else round(value, 4) for value in scores]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import groupby
+from math import inf
 from typing import TYPE_CHECKING
 
 from kyara_utils.runs.tables import Row, answer, meta, question
@@ -38,8 +39,9 @@ def is_short(row: Row) -> bool:
 
 
 def score(row: Row) -> float:
-    """Return the row's quality score, 0 where none was given."""
-    return float(row.get("score") or 0.0)
+    """Return the row's quality score; a row without one stands behind all others."""
+    value = row.get("score")
+    return -inf if value is None else float(value)
 
 
 def best_first(rows: Sequence[Row]) -> list[int]:

@@ -5,6 +5,7 @@ labels' log-probabilities still carries a signal once a threshold is read off co
 """
 
 import re
+from math import exp
 from typing import Any
 
 from kyara_utils.llm.client import Client
@@ -13,6 +14,7 @@ from kyara_utils.llm.protocol import Request, Response
 
 # llama.cpp returns this many alternatives cheaply; a label outside them is treated as just below the last.
 TOP = 64
+LEAST = 0.1  # probability that all labels together must have for their mean to mean anything
 
 
 def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **options: Any) -> list[Response]:
@@ -30,21 +32,24 @@ def complete(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], **opt
     return responses
 
 
-def log_odds(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], labels: tuple[str, str]) -> list[Response]:
-    """Ask for one token per input; `score(response, labels)` then gives log P(first label) − log P(second)."""
+def log_odds(client: Client, prompt: Prompt, inputs: list[dict[str, Any]], labels: tuple[str, ...]) -> list[Response]:
+    """Ask for one token per input; `score(response, labels)` then gives log P(first label) − log P(second).
+
+    With more labels, `expected(response, labels)` gives the mean of the numbers that they are.
+    """
     requests = [Request(prompt.messages(**item), max_tokens=1, top_logprobs=TOP) for item in inputs]
     return client.ask(requests, label=stage_of(prompt, labels))
 
 
-def stage_of(prompt: Prompt, labels: tuple[str, str]) -> str:
+def stage_of(prompt: Prompt, labels: tuple[str, ...]) -> str:
     """How the ledger notes what asked for a verdict; `labels_of` reads it."""
-    return f"{prompt.name} {labels[0]}/{labels[1]}"
+    return f"{prompt.name} {'/'.join(labels)}"
 
 
 def labels_of(stage: str) -> tuple[str, ...]:
     """The labels that a stage reads from log-probabilities; () for any other stage."""
-    found = re.fullmatch(r"\S+@\d+ ([^/]+)/([^/]+)", stage)
-    return found.groups() if found else ()
+    found = re.fullmatch(r"\S+@\d+ ([^/]+(?:/[^/]+)+)", stage)
+    return tuple(found[1].split("/")) if found else ()
 
 
 def label_logprobs(response: Response, labels: tuple[str, ...]) -> dict[str, float]:
@@ -63,3 +68,15 @@ def score(response: Response, labels: tuple[str, str]) -> float | None:
         return None
     floor = min(response.logprobs[0].values())
     return found.get(labels[0], floor) - found.get(labels[1], floor)
+
+
+def expected(response: Response, labels: tuple[str, ...]) -> float | None:
+    """Mean of labels that are numbers, by their probabilities, or None where they hold less than a tenth of them.
+
+    Without log-probabilities (some providers, a model that thinks aloud) the label that was written counts.
+    """
+    found = {label: exp(value) for label, value in label_logprobs(response, labels).items()}
+    if not response.logprobs:
+        return float(response.text.strip()) if response.text.strip() in labels else None
+    total = sum(found.values())
+    return sum(float(label) * value for label, value in found.items()) / total if total >= LEAST else None

@@ -1,9 +1,9 @@
 """What a step's calls will cost at most, before it runs: from the table `calls` of `params/pipeline.yaml`.
 
 A line names the parameter that holds the model (or a list of models), the parameters whose product is the number of
-calls, the tokens of one call (by the model's style, if they depend on it), and parameters whose value spares it
-(`unless`). `STEP.name` is a parameter of another
-step or the row count of an output; before that step has run the line's calls are then unknown (None).
+calls (a list counts as its length), the tokens of one call (by the model's style, if they depend on it), and parameters
+whose value spares it (`unless`). `STEP.name` is a parameter of another step or the row count of an output; before that
+step has run the line's calls are then unknown (None).
 """
 
 import os
@@ -55,7 +55,8 @@ def _tokens(sizes: list[Any] | dict[str, list[Any]], model: str, values: dict[st
 def _factor(factor: str | int, values: dict[str, Any], rows_of: RowsOf) -> int | None:
     if isinstance(factor, str) and "." in factor and factor not in values:
         return rows_of(*factor.split("."))
-    return int(values[factor]) if isinstance(factor, str) else factor
+    value = values[factor] if isinstance(factor, str) else factor
+    return len(value) if isinstance(value, list) else int(value)
 
 
 class Plan:

@@ -117,3 +117,30 @@ def length_difference(rows: list[Row]) -> Figure:
     longer = f"{percent((values > 0).mean())} of {count(len(values), 'pair')}"
     title(figure, f"The chosen answer is the longer one in {longer} (median {middle:+,.0f} characters, dashed)")
     return figure
+
+
+@figure_of
+def scorer_agreement(rows: list[Row]) -> Figure:
+    """Rows {left, right, rho, rows}: Spearman's rank correlation of each pair → the table of them all.
+
+    The first scorer is the one that chooses. A pair that could not be computed stays empty.
+    """
+    labels = list(dict.fromkeys([*names(rows, "left"), *names(rows, "right")]))
+    table = np.full((len(labels), len(labels)), np.nan)
+    pairs = zip(names(rows, "left"), names(rows, "right"), numbers(rows, "rho"), strict=True)
+    for left, right, rho in pairs:
+        at = labels.index(left), labels.index(right)
+        table[at] = table[at[::-1]] = rho
+    figure, (axes,) = canvas(1.2 + 0.55 * len(labels))
+    axes.imshow(table, cmap="RdBu", vmin=-1.4, vmax=1.4)
+    for (row, column), rho in np.ndenumerate(table):
+        if not math.isnan(rho):
+            axes.text(column, row, f"{rho:+.2f}", ha="center", va="center", color=INK)
+    axes.set_xticks(range(len(labels)), labels, rotation=20, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.grid(visible=False)
+    strongest = int(np.nan_to_num(np.abs(table[0]), nan=-1).argmax())
+    finding = f"{labels[0]} goes most with {labels[strongest]} (ρ = {table[0, strongest]:+.2f})"
+    nothing = bool(np.isnan(table[0]).all())
+    title(figure, f"{labels[0]} can be compared with nothing here" if nothing else finding)
+    return figure
