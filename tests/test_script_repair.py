@@ -7,7 +7,8 @@ from kyara_utils.llm import Request
 from kyara_utils.runs import KyaraError
 from kyara_utils.synthesis.checks import request_rule
 from kyara_utils.synthesis.script_repair import ScriptRepair
-from kyara_utils.text.script_leaks import leaks, mainland_term, repair, simplified_only
+from kyara_utils.synthesis.styles import BRIEF
+from kyara_utils.text.script_leaks import english_word, leaks, mainland_term, repair, simplified_only
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,25 @@ def test_english_runs_and_empty_runs_are_not_judged_and_a_wrong_mode_is_named():
     assert client.ask([Request([])])[0].text == "什么" and client.report()["leak_rate"] == 0.0
     with pytest.raises(KyaraError, match="reject, convert"):
         ScriptRepair(Scripted(text), "mend")
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("Taiwan小吃業遇到的問題", "Taiwan"),
+        ("什麼 animal被指為石虎的攻擊者？", "animal"),
+        ("在所有地區都 available。", "available"),
+        ("光合作用（photosynthesis）是製造養分的過程。", ""),
+        ("以 iPhone 拍攝，溶液的 pH 值", ""), ("用`print`輸出", ""),
+        ("寄到 someone@example.com", ""), ("請見 https://example.com/page", ""), ("動物 animal 在資料裡", ""),
+    ],
+)  # fmt: skip
+def test_english_words_within_chinese_are_a_small_teachers_lapse(said, word):
+    sources = ["資料寫到 animal 這個字"] if word == "" else []
+    assert english_word(said, sources=sources) == word
+
+
+def test_a_strong_teacher_means_its_english_words():
+    said = "要怎麼用 pandas 讀取這份表格？"
+    assert request_rule(said, "zh-Hant") == ("", "")
+    assert request_rule(said, "zh-Hant", style=BRIEF) == ("english_word", "pandas")

@@ -13,6 +13,7 @@ from kyara_utils.synthesis.short_answers import (
     agree,
     read_pairs,
     short_conversations,
+    span_of,
     write_short_answers,
 )
 
@@ -80,6 +81,11 @@ def test_an_answer_must_be_a_piece_of_its_document_and_be_found_again():
 def test_bad_pairs_are_rejected_by_rule(pairs, rule):
     kept, rejects = write_short_answers(teacher(pairs), POOL[:1], wanted=1)
     assert not kept and [row["rule"] for row in rejects] == [rule]
+
+
+def test_the_gold_answer_is_the_documents_own_piece_but_for_white_space():
+    assert span_of("1988年1月", "生於 1988 年 1 月的台北") == "1988 年 1 月"
+    assert span_of("1989年", "生於 1988 年") == "" == span_of(" ", "a b")
 
 
 @pytest.mark.parametrize(

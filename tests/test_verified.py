@@ -27,7 +27,8 @@ SHORT = row("rag_short", "文件…\n哪一年發現天王星？", "1781年", go
 BLANK = row("rag_short", "文件…\n誰畫了這幅畫？", REFUSAL, gold="李梅樹", answerable=False)
 CITED = row(
     "rag_cited", "文件…\n赤道儀的極軸對準哪裡？", "赤道儀的極軸對準北極星【id_0000000a】。",
-    question="赤道儀的極軸對準哪裡？", document="id_0000000a", context=["id_0000000a", "id_0000000b"], answerable=True, hits=[],
+    question="赤道儀的極軸對準哪裡？", document="id_0000000a",
+    context=["id_0000000a", "id_0000000b"], answerable=True, hits=[],
 )  # fmt: skip
 MATHS = row("math", "小明買 3 枝筆，每枝 12 元，共多少元？", "3×12=36，答案是 36 元。", check="verified")
 FORM = row("rag", "望遠鏡是做什麼的？", "望遠鏡把遠處的星光聚集起來，讓人看得更清楚。")

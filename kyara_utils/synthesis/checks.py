@@ -11,12 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from kyara_utils.synthesis.foreign_numbers import foreign_number
 from kyara_utils.synthesis.overlap import by_length, copied_share, overlap, shared_run
+from kyara_utils.synthesis.styles import FULL, Style, Support
 from kyara_utils.text.answer_faults import declined, unfinished
 from kyara_utils.text.normalise import script_of
-from kyara_utils.text.script_leaks import mainland_term, simplified_only
+from kyara_utils.text.script_leaks import english_word, mainland_term, simplified_only
 
-Support = tuple[float, float, float]
-SUPPORT: Support = (0.3, 0.25, 0.5)  # least share of terms in the sources, of a short and a long text; or of characters
 BRIEF, LONG = 80, 400  # characters of a short and of a long text
 COPIED_RUN = 60  # longest run of characters that an answer may share with its document (four times that in English)
 COPIED_SHARE = 0.8  # share of an answer that may stand in its document word for word
@@ -123,12 +122,12 @@ def supported_share(text: str, sources: Iterable[str]) -> tuple[float, float]:
     return overlap(words, source), len(own & known) / max(1, len(own))
 
 
-def support_limit(text: str, support: Support = SUPPORT) -> float:
+def support_limit(text: str, support: Support = FULL.support) -> float:
     """Least share of a text's terms that its sources must contain: a long answer explains in words of its own."""
     return by_length(len(text), (BRIEF, LONG), support[:2])
 
 
-def unsupported(text: str, sources: Iterable[str], support: Support = SUPPORT) -> str:
+def unsupported(text: str, sources: Iterable[str], support: Support = FULL.support) -> str:
     """Too few of the terms, and of the characters, stand in the sources: the answer is not from the documents.
 
     Measured on tests/fixtures/strong_answers.yaml: answers from their document hold 0.57 or more of the characters,
@@ -155,25 +154,26 @@ def _first(found: Iterable[tuple[str, str]]) -> tuple[str, str]:
 
 
 def _basic(
-    text: str, language: str, examples: Iterable[str], sources: Sequence[str], short: bool
+    text: str, language: str, examples: Iterable[str], sources: Sequence[str], short: bool, style: Style
 ) -> Iterable[tuple[str, str]]:
     yield "only_stop_words", only_stop_words(text)
     yield "leaked_prompt", leaked_prompt(text, examples, sources) or (_found(_REWRITE_TALK, text) if short else "")
     yield "refusal", declined(text, language)
     yield "wrong_script", wrong_script(text, language)
     yield "mainland_term", mainland_term(text, language, sources)
+    yield "english_word", "" if style.trusted else english_word(text, language, sources)
 
 
 def request_rule(
-    text: str, language: str, examples: Iterable[str] = (), sources: Sequence[str] = ()
+    text: str, language: str, examples: Iterable[str] = (), sources: Sequence[str] = (), style: Style = FULL
 ) -> tuple[str, str]:
     """First rule that a generated question or request breaks, with the finding; ("", "") when it is sound."""
-    return _first(_basic(text, language, examples, sources, short=True))
+    return _first(_basic(text, language, examples, sources, True, style))
 
 
 ANSWER_RULES = (
-    "only_stop_words", "leaked_prompt", "refusal", "wrong_script", "mainland_term", "truncated", "echo", "copying",
-    "unsupported", "foreign_number",
+    "only_stop_words", "leaked_prompt", "refusal", "wrong_script", "mainland_term", "english_word", "truncated", "echo",
+    "copying", "unsupported", "foreign_number",
 )  # fmt: skip
 
 
@@ -184,14 +184,14 @@ def answer_rule(
     sources: list[str],
     language: str,
     examples: Iterable[str] = (),
-    support: Support = SUPPORT,
+    style: Style = FULL,
 ) -> tuple[str, str]:
     """First of `ANSWER_RULES` that an answer breaks, with the finding; ("", "") when it passes all of them.
 
-    document: what must not be copied; sources: all that the model was shown (the document, digests); support: least
-    shares of terms that a short and a long answer must take from them.
+    document: what must not be copied; sources: all that the model was shown (the document, digests); style: of the
+    teacher, whose `support` says how many terms an answer must take from them.
     """
-    found = _first(_basic(text, language, examples, [*sources, question], short=False))
+    found = _first(_basic(text, language, examples, [*sources, question], False, style))
     if found[0]:
         return found
     return _first(
@@ -199,7 +199,7 @@ def answer_rule(
             ("truncated", unfinished(text)),
             ("echo", echo(text, question)),
             ("copying", copying(text, document, language)),
-            ("unsupported", unsupported(text, [*sources, question], support)),
+            ("unsupported", unsupported(text, [*sources, question], style.support)),
             ("foreign_number", foreign_number(text, [*sources, question])),
         )
     )

@@ -27,7 +27,7 @@ from kyara_utils.synthesis.drafts import (
     write,
 )
 from kyara_utils.synthesis.overlap import overlap
-from kyara_utils.synthesis.styles import style_of
+from kyara_utils.synthesis.styles import FULL, Style, style_of
 from kyara_utils.text.citation_form import CITATION, NO_ANSWER, normal_form
 
 ANSWERS_ITSELF = 0.6  # a document with this share of the question's terms may answer it: no part of an unanswerable row
@@ -162,9 +162,9 @@ def _unanswerable_rule(draft: Row) -> tuple[str, str]:
 
 def _check(client: Client, draft: Row, language: str) -> tuple[str, str]:
     useful = {draft["chunk"]["id"], *(hit["id"] for hit in draft["hits"] if hit["relevant"])}
-    examples, support = examples_shown(client, "cited", language), style_of(client).support
+    examples, style = examples_shown(client, "cited", language), style_of(client)
     rule, detail = cited_rule(
-        draft["answer"], draft["question"], draft["chunk"], useful, draft["context"], language, examples, support
+        draft["answer"], draft["question"], draft["chunk"], useful, draft["context"], language, examples, style
     )
     draft["checks"] = [] if rule else ["citations_exist", "citations_supported", "source_cited", *checks.ANSWER_RULES]
     return rule, detail
@@ -172,7 +172,7 @@ def _check(client: Client, draft: Row, language: str) -> tuple[str, str]:
 
 def cited_rule(
     answer: str, question: str, source: Row, useful: set[str], context: list[Row], language: str,
-    examples: Iterable[str] = (), support: checks.Support = checks.SUPPORT,
+    examples: Iterable[str] = (), style: Style = FULL,
 ) -> tuple[str, str]:  # fmt: skip
     """First rule that the cited answer to an answerable question breaks, with the finding; ("", "") when it is sound.
 
@@ -185,7 +185,7 @@ def cited_rule(
     if rule:
         return rule, detail
     text, sources = CITATION.sub("", answer), [passage(item) for item in context]
-    return checks.answer_rule(text, question, source["text"], sources, language, examples, support)
+    return checks.answer_rule(text, question, source["text"], sources, language, examples, style)
 
 
 def cited_conversations(drafts: list[Row], model: str, language: str = "zh-Hant") -> list[Row]:

@@ -62,7 +62,7 @@ def _request_rule(client: Client, chunk: Row, response: Response, language: str)
     if found := points_elsewhere(text):
         return "points_elsewhere", found
     examples = examples_shown(client, "document", language)
-    rule, detail = checks.request_rule(text, language, examples, [passage(chunk)])
+    rule, detail = checks.request_rule(text, language, examples, [passage(chunk)], style_of(client))
     if rule:
         return rule, detail
     found = off_topic(text, passage(chunk), style_of(client))

@@ -87,7 +87,7 @@ def elimination_rule(
     text = response.text
     if rule := problem_of(response):
         return rule
-    rule, _ = checks.request_rule(text, language, examples, [question])
+    rule, _ = checks.request_rule(text, language, examples, [question], style)
     if rule:
         return rule
     if DIRECTIONS[language][direction] in text:

@@ -75,7 +75,7 @@ def _question_rule(client: Client, draft: Row, response: Response, language: str
         rule, detail = "", ""
     if not rule:
         rule, detail = checks.request_rule(
-            response.text, language, examples_shown(client, "followup", language), sources_of(draft)
+            response.text, language, examples_shown(client, "followup", language), sources_of(draft), style_of(client)
         )
     if rule:
         return rule, detail
@@ -88,7 +88,7 @@ def _answer_rule(client: Client, draft: Row, question: str, response: Response, 
         return rule, response.error
     rule, detail = checks.answer_rule(
         response.text, question, draft["chunk"]["text"], sources_of(draft), language,
-        examples_shown(client, "followup_answer", language), style_of(client).support,
+        examples_shown(client, "followup_answer", language), style_of(client),
     )  # fmt: skip
     if rule:
         return rule, detail

@@ -147,7 +147,9 @@ def question_rule(client: Client, draft: Row, language: str, asked: Asked, task:
     text, document = draft["question"], passage(draft["chunk"])
     rule, detail = question_problem(text, language, style_of(client))
     if not rule:
-        rule, detail = checks.request_rule(text, language, examples_shown(client, task, language), [document])
+        rule, detail = checks.request_rule(
+            text, language, examples_shown(client, task, language), [document], style_of(client)
+        )
     if rule:
         return rule, detail
     if detail := off_topic(text, document, style_of(client)):

@@ -18,7 +18,7 @@ from kyara_utils.synthesis.drafts import (
     write,
 )
 from kyara_utils.synthesis.evolve import evolved, revert
-from kyara_utils.synthesis.styles import style_of
+from kyara_utils.synthesis.styles import Style, style_of
 
 TRIED = 50  # brackets of an answer at which JSON is looked for
 
@@ -58,12 +58,12 @@ def _answer(client: Client, drafts: list[Row], attempt: int, seed: int, language
         draft["answer"] = response.text
         end(draft, "answer", problem_of(response), response.text[:80])
         if not draft["rule"]:
-            end(draft, "checks", *_check(draft, language, examples, style_of(client).support))
+            end(draft, "checks", *_check(draft, language, examples, style_of(client)))
 
 
-def _check(draft: Row, language: str, examples: list[str], support: checks.Support) -> tuple[str, str]:
+def _check(draft: Row, language: str, examples: list[str], style: Style) -> tuple[str, str]:
     rule, detail = checks.answer_rule(
-        draft["answer"], draft["question"], draft["chunk"]["text"], sources_of(draft), language, examples, support
+        draft["answer"], draft["question"], draft["chunk"]["text"], sources_of(draft), language, examples, style
     )  # fmt: skip
     if not rule and evolved(draft) and draft["evolution"]["direction"] == "structured":
         rule, detail = ("", "") if structured(draft["answer"]) else ("not_structured", draft["answer"][:80])

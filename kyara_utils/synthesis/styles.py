@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from kyara_utils.llm import Client
 from kyara_utils.runs import KyaraError
 
+Support = tuple[float, float, float]
 WARMER = (0.0, 0.4, 0.7)  # temperatures of the attempts at one text: greedy, then ever freer
 
 
@@ -33,10 +34,10 @@ class Style:
     evolved question, of a maths problem; an English text has four times as many. one_line: a question is one
     sentence that ends in a question mark. sums: which numbers a sum may use (`maths.rules.check_solution`). flat:
     documents are shown on one line. titles: the model cites by titles, which it copies more surely than ids.
-    trusted: its own 能 or 否 counts, so that a relevance threshold read off irrelevant pairs never falls below zero;
-    controls: how many such pairs are asked. support, topic: least share of terms that the sources must hold of a
-    short and of a long answer, question (or of an answer's characters); a base model that leaves their words has
-    left the subject.
+    trusted: a strong model, whose English words are meant and whose own 能 or 否 counts, so that a relevance threshold
+    read off irrelevant pairs never falls below zero; controls: how many such pairs are asked. support, topic: least
+    share of terms that the sources must hold of a short and of a long answer, question (or of an answer's characters);
+    a base model that leaves their words has left the subject.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Style:
     trusted: bool = False
     sums: str = "free"
     controls: int = 12
-    support: tuple[float, float, float] = (0.3, 0.25, 0.5)
+    support: Support = (0.3, 0.25, 0.5)
     topic: tuple[float, float] = (0.3, 0.15)
     tasks: dict[str, Task] = field(default_factory=dict)
 
@@ -96,7 +97,7 @@ BRIEF = Style(
         "problem": Task("persona_problem_brief", 160, (0.3, 0.5, 0.7)),
         "solution": Task("solution_brief", 400, (0.0, 0.5)),
         "solution_check": Task("solution_check_brief"),
-        "short": Task("short_brief", 160, (0.7,), 1.05, texts=3),
+        "short": Task("short_brief", 160, (0.3,), texts=3),
         "short_again": Task("short_answer", 40, (0.0,)),
     },
 )  # fmt: skip

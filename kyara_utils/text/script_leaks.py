@@ -41,6 +41,11 @@ _WORDS = re.compile(
     r"|旅游|游客|制(?:造|作|品|成)|复制|示范|干(?:燥|净|扰|旱)|几(?:个|种|次|年|乎|何)|划分|谷物|稻谷|云端"
 )
 _QUOTED = re.compile(r"「[^」\n]{1,12}」|『[^』\n]{1,12}』|“[^”\n]{1,12}”|《[^》\n]{1,30}》|```.*?```", re.S)
+_GLOSS = re.compile(r"[（(\[{【][^）)\]}】\n]*[）)\]}】]|`[^`\n]*`|https?://\S+|\$[^$\n]*\$|\"[^\"\n]*\"|'[^'\n]*'")
+_ENGLISH = re.compile(
+    r"(?:(?<=[\u4e00-\u9fff])|(?<=[\u4e00-\u9fff] ))(?:[a-z]{4,}|Taiwan)(?![A-Za-z0-9_@/-]|\.\w)"
+    r"|(?<![A-Za-z0-9_.@/-])(?:[a-z]{4,}|Taiwan)(?= ?[\u4e00-\u9fff])"
+)
 _SENTENCES = re.compile(r"[^。！？!?\n]*[。！？!?\n]*")
 
 
@@ -59,6 +64,20 @@ def mainland_term(text: str, language: str = "zh-Hant", sources: Iterable[str] =
     found = [match.group() for match in _TERMS.finditer(plain)]
     known = "\n".join(sources) if found else ""
     return next((term for term in found if term not in known), "")
+
+
+def english_word(text: str, language: str = "zh-Hant", sources: Iterable[str] = ()) -> str:
+    """Return the first everyday English word within a Chinese clause (這種 animal 被指為) that no source has, or "".
+
+    Qwen and other small models lapse into English where a Chinese word would do. Code, quotations, brackets (a gloss)
+    and whatever has a capital, a digit or a mark of its own (iPhone, pH, x86, e.g.) do not count; Taiwan does. A
+    strong teacher means its lower-case words (pandas, email), so the rule is for small ones.
+    """
+    if language != "zh-Hant":
+        return ""
+    found = [match.group() for match in _ENGLISH.finditer(_GLOSS.sub(" ", _QUOTED.sub("", text)))]
+    known = "\n".join(sources).lower() if found else ""
+    return next((word for word in found if word.lower() not in known), "")
 
 
 def leaks(text: str) -> bool:
