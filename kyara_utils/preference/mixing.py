@@ -54,9 +54,9 @@ def mix_preferences(
 ) -> Mixed:  # fmt: skip
     """Write `preferences.parquet`, `held_out.parquet` and `rejects.parquet` (with `rejects` first) into `folder`.
 
-    reads: preference rows or rejects, the sources one after the other, as `read_open_preferences` yields them.
-    mixture: see `sizes`. held_out_share: share of the rows drawn that is kept out of training, with all
-    rows of like prompts or common parents. near: Jaccard similarity from which prompts or answers are alike. Rows in = rows out + held out +
+    reads: preference rows or rejects, the sources one after the other, as `read_open_preferences` yields them. mixture:
+    see `sizes`. held_out_share: share of the rows drawn that is kept out of training, with all rows of like prompts or
+    common parents. near: Jaccard similarity from which prompts or answers are alike. Rows in = rows out + held out +
     rejects, by the rules of reading and of `STAGES`. Raises `KyaraError` for a mixture or share that cannot be.
     """
     with TemporaryDirectory(dir=folder) as name, RowWriter(folder / "rejects.parquet", REJECT) as refused:

@@ -1,9 +1,9 @@
 """Whether 100,000 preference rows are mixed within two minutes and 1 GB: `python tests/bench/mixing.py [ROWS]`.
 
-Three files in published layouts (answers to UltraFeedback's fields, whole conversations, Step-DPO) of Chinese text
-from the bundled corpus, some 1,000 characters a row, with planted repeats, benchmark items, unreadable rows and
-prompts of four pairs, go through `read_open_preferences` and `mix_preferences` as step 06 calls them: read, cleaned, drawn,
-2 % held out, written. Each run is a process of its own, whose peak of resident memory the kernel keeps.
+Three files in published layouts (answers to UltraFeedback's fields, whole conversations, Step-DPO) of Chinese text from
+the bundled corpus, some 1,000 characters a row, with planted repeats, benchmark items, unreadable rows and prompts of
+four pairs, go through `read_open_preferences` and `mix_preferences` as step 06 calls them: read, cleaned, drawn, 2 %
+held out, written. Each run is a process of its own, whose peak of resident memory the kernel keeps.
 """
 
 import json
