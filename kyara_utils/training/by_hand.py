@@ -47,10 +47,11 @@ def pair_margin(model_dir: Path, reference_dir: Path, pair: Row, beta: float) ->
     gaps = []
     for folder in (model_dir, reference_dir):
         model = loading.load_model(folder).eval()
-        chosen, rejected = (_answer_logprob(model, ids["prompt_ids"], ids[f"{s}_ids"]) for s in ("chosen", "rejected"))
+        chosen, rejected = (answer_logprob(model, ids["prompt_ids"], ids[f"{s}_ids"]) for s in ("chosen", "rejected"))
         gaps.append(chosen - rejected)
     return beta * (gaps[0] - gaps[1])
 
 
-def _answer_logprob(model, prompt: list[int], answer: list[int]) -> float:
+def answer_logprob(model, prompt: list[int], answer: list[int]) -> float:
+    """Return log p(answer | prompt), the sum over its tokens, in nats."""
     return token_logprobs(model, [*prompt, *answer])[len(prompt) - 1 :].sum().item()

@@ -25,7 +25,7 @@ from kyara_utils.training.settings import Settings
 log = logging.getLogger(__name__)
 RECORD = "training.json"
 MODEL_FILES = (RECORD, "model.gguf", "*.safetensors", "*.safetensors.index.json", MAPPING, "adapter")
-VERSION = 5  # part of the key: raise it when training would give other weights, or the record other fields
+VERSION = 6  # part of the key: raise it when training would give other weights, or the record other fields
 
 
 def run_stage(

@@ -12,6 +12,7 @@ from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.fields import check_fields
 from kyara_utils.training.losses import loss_arguments
 
+WATCH = 0.1  # share of the steps between two looks at held-out pairs
 FOLDER = "a step writes into its own folder"
 MEASURED = "it is measured on the machine (models/precision.py)"
 LAUNCH = "set the parameter backend; configurations lie in params/accelerate"
@@ -85,12 +86,15 @@ def check_lora(given: dict[str, Any], method: str) -> None:
         raise KyaraError(f"lora: target_modules may not hold {hit[0]}: {EMBEDDINGS}")
 
 
-def trainer_config(settings, folder: Path, dtype: str):
+def trainer_config(settings, folder: Path, dtype: str, watched: bool = False):
     """Return TRL's configuration for `settings` (`SftSettings`, `DpoSettings`), with checkpoints in `folder`.
+
+    watched: whether held-out pairs are looked at on the way, after every `WATCH` of the steps.
 
     Raises `KyaraError` with TRL's own words for values that do not go together.
     """
     arguments = _defaults(settings.kind) | settings.trainer | _decided(settings, folder, dtype)
+    arguments |= {"eval_strategy": "steps", "eval_steps": WATCH} if watched else {}
     try:
         return config_class(settings.kind)(**arguments)
     except (ValueError, TypeError) as error:

@@ -3,27 +3,36 @@
 import math
 import shutil
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import read_json
 
+Check = Callable[[str, int, dict[str, Any]], None]
+WINDOW = 8  # steps whose mean is looked at: a single small batch says little
 # What a checkpoint holds beside its state: weights and optimizer as one process, FSDP and DeepSpeed write them.
 CHECKPOINT = (("*.safetensors", "pytorch_model_fsdp*", "global_step*"), ("optimizer*", "global_step*"))
 
 
-def run_trainer(trainer, label: str, progress: bool, checkpoint: Path | None = None, stop_at: float = 0.0) -> float:
+def run_trainer(
+    trainer, label: str, progress: bool, checkpoint: Path | None = None, stop_at: float = 0.0,
+    checks: Sequence[Check] = (),
+) -> float:  # fmt: skip
     """Train with one progress line and return the seconds it took.
 
-    A loss or gradient that is no number, and a disk that takes no checkpoint, end it with a `KyaraError`; the last
-    good checkpoint stays. So does `stop_at` (seconds since the epoch, 0: never): the step under way is finished and
-    saved, and the next run goes on from there.
+    A loss or gradient that is no number, one of `checks` (of label, step and logged values), and a disk that takes no
+    checkpoint end it with a `KyaraError`; the last good checkpoint stays. So does `stop_at` (seconds since the epoch,
+    0: never): the step under way is finished and saved, and the next run goes on from there.
     """
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_watcher(label, progress and trainer.is_world_process_zero(), stop_at))
+    trainer.add_callback(
+        _watcher(label, progress and trainer.is_world_process_zero(), stop_at, (check_finite, *checks))
+    )
     started = time.time()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -46,7 +55,7 @@ def _late(stop_at: float) -> bool:
     return broadcast_object_list([time.time() > stop_at])[0]
 
 
-def _watcher(label: str, progress: bool, stop_at: float = 0.0):
+def _watcher(label: str, progress: bool, stop_at: float, checks: Sequence[Check]):
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -63,7 +72,8 @@ def _watcher(label: str, progress: bool, stop_at: float = 0.0):
                 control.should_save = control.should_training_stop = True
 
         def on_log(self, args, state, control, logs=None, **kwargs):  # comes before the step's checkpoint
-            check_finite(label, state.global_step, logs or {})
+            for check in checks:
+                check(label, state.global_step, logs or {})
 
         def on_train_end(self, args, state, control, **kwargs):
             self.bar.close()
@@ -79,11 +89,41 @@ def check_finite(label: str, step: int, logs: dict[str, Any]) -> None:
             raise KyaraError(f"{label}: {name} is {logs[name]} at step {step}; {fix}")
 
 
+def check_displacement(limit: float, scale: float) -> Check:
+    """Return a check that ends DPO once chosen answers have become much less likely than under the reference.
+
+    The margin also grows while both sides lose, the rejected one faster (likelihood displacement: Razin et al. 2024,
+    arXiv 2410.05779; Pal et al. 2024, arXiv 2402.13228), up to a model that says neither. limit: nats per token, over
+    the last `WINDOW` steps, 0 for none; scale: nats per token of one unit of the logged reward.
+    """
+    seen: deque[float] = deque(maxlen=WINDOW)
+
+    def check(label: str, step: int, logs: dict[str, Any]) -> None:
+        seen.extend([logs["rewards/chosen"]] if "rewards/chosen" in logs else [])
+        lost = -scale * sum(seen) / max(1, len(seen))
+        if limit and len(seen) == WINDOW and lost > limit:
+            fix = "lower learning_rate, raise beta or sft_weight, or raise max_displacement"
+            raise KyaraError(
+                f"{label}: chosen answers lost {lost:.2f} nats a token by step {step}, over {limit}; {fix}"
+            )
+
+    return check
+
+
 def curve(history: list[dict[str, Any]], **renamed: str) -> list[dict[str, float]]:
     """Return one row per logged step: step, loss, learning_rate and the columns `renamed` (ours = the trainer's)."""
     names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", **renamed}
     steps = [entry for entry in history if "loss" in entry]
     return [{ours: entry.get(theirs) for ours, theirs in names.items()} for entry in steps]
+
+
+def watched_curve(history: list[dict[str, Any]], **renamed: str) -> list[dict[str, float]]:
+    """Return one row per look at held-out pairs: step and the columns `renamed`, without a learning rate."""
+    looks = [entry for entry in history if "eval_loss" in entry]
+    return [
+        {"step": entry["step"]} | {ours: entry.get(f"eval_{theirs}") for ours, theirs in renamed.items()}
+        for entry in looks
+    ]
 
 
 def last_checkpoint(folder: Path) -> Path | None:
