@@ -33,10 +33,9 @@ def pair(prompt: str, chosen: str, rejected: str, source: str = "rlaif", parents
 def mixed(rows: list, folder: Path, **options) -> tuple:
     """(result, ids written, ids held out, {rule: rejects}) with the account checked."""
     result = mix_preferences([(row, None) for row in rows], folder, NGRAMS, **options)
-    result.funnel.check()
+    result.check()
     out, held, rejects = (read_rows(folder / f"{name}.parquet") for name in ("preferences", "held_out", "rejects"))
     assert (len(out), len(held), len(rejects)) == (result.out, result.held_out, result.rejects)
-    assert result.incoming == result.out + result.held_out + result.rejects
     return result, [row["id"] for row in out], [row["id"] for row in held], Counter(row["rule"] for row in rejects)
 
 

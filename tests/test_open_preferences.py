@@ -2,19 +2,23 @@
 
 import gzip
 import json
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kyara_utils.curation.decontamination import BenchmarkNgrams
 from kyara_utils.curation.turns import Unreadable
 from kyara_utils.models.chat_templates import CHAT_TEMPLATE
+from kyara_utils.preference.mixing import mix_preferences
 from kyara_utils.preference.open_preferences import OPEN_PREFERENCES, read_open_preferences
 from kyara_utils.preference.pair_layouts import pair_of
+from kyara_utils.preference.preference_rows import preference
 from kyara_utils.runs import KyaraError
-from kyara_utils.runs.schemas import PREFERENCE
-from kyara_utils.runs.tables import read_rows, write_rows
+from kyara_utils.runs.tables import read_rows
 from kyara_utils.training.pair_rows import prepare_pairs
 
 ASK, GOOD, BAD = "台灣最高的山是哪一座？", "台灣最高的山是玉山。", "台灣最高的山是雪山。"
@@ -106,11 +110,11 @@ def tokenizer():
 
 @pytest.mark.parametrize("name", sorted(OPEN_PREFERENCES))
 def test_named_sets_are_read_from_a_local_copy_and_trained_on(name, tmp_path, tokenizer):
-    """From the published file through the table of step 06 to the token ids of step 07, prompt and loss apart."""
+    """From the published file through the mixture of step 06 to the token ids of step 07, prompt and loss apart."""
     copy_of(name, tmp_path)
-    rows, rejects = read([f"{name}={name}"], tmp_path)
-    (row,) = read_rows(write_rows(tmp_path / "preferences.parquet", rows, PREFERENCE))
-    assert row["prompt"] == EXPECTED.get(name, [user(ASK)]) and not rejects and row["source"] == name
+    mix_preferences(read_open_preferences([f"{name}={name}"], tmp_path), tmp_path, BenchmarkNgrams([])).check()
+    (row,) = read_rows(tmp_path / "preferences.parquet")
+    assert row["prompt"] == EXPECTED.get(name, [user(ASK)]) and row["source"] == name
     note = json.loads(row["verdicts"])
     assert note["licence"] == OPEN_PREFERENCES[name].licence and note["line"] == "1"
     assert note["file"] in PUBLISHED[name][0]
@@ -122,6 +126,28 @@ def test_named_sets_are_read_from_a_local_copy_and_trained_on(name, tmp_path, to
         assert tokenizer.decode(pair["prompt_ids"] + pair[f"{side}_ids"]).endswith(row[side][0]["content"] + ending)
     assert not {user_text for user_text in (ASK, MORE) if user_text in tokenizer.decode(pair["chosen_ids"])}
     assert tokenizer.decode(pair["prompt_ids"]).count("<start_of_turn>user") == (2 if row["prompt"] == TALK else 1)
+
+
+def test_notebook_06_mixes_published_rows_with_its_own(tmp_path, tokenizer, capsys):
+    """Its cells as they stand, without the models above them: own pairs first, then all sets, and step 07 takes all."""
+    notebook = Path(__file__).parents[1] / "notebooks" / "06_dpo_pair_judging.ipynb"
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]}
+    for name in PUBLISHED:
+        copy_of(name, tmp_path)
+    own = preference("問題", "好答案", "壞答案", "spin", "reference", "sft", {}, ["conv_1"], [])
+    none = ("rlaif", "sppo", "same", "rejected", "unranked", "unlabelled", "rejects")
+    space = {name: [] for name in none} | {"spin": [own], "seed": 0, "held_out_share": 0.0}
+    space |= {"run": SimpleNamespace(root=tmp_path, dir=tmp_path), "chain": chain, "BenchmarkNgrams": BenchmarkNgrams}
+    space |= {"mix_preferences": mix_preferences, "read_open_preferences": read_open_preferences}
+    space |= {"open_preferences": [f"{name}={name}" for name in PUBLISHED], "mixture": {"rlaif": 5}}
+    space |= {"benchmark_texts": dict}
+    exec(cells["mixture"] + "\n" + cells["lengths"], space)
+    rows = read_rows(tmp_path / "preferences.parquet")
+    assert {row["source"] for row in rows} >= {"spin", "Math-Step-DPO-10K", "ultrafeedback-binarized-preferences"}
+    assert len(rows) + space["mixed"].rejects == 1 + len(PUBLISHED)  # the fixtures repeat each other
+    assert "Math-Step-DPO-10K" in capsys.readouterr().out
+    kept, refused, counts = prepare_pairs(rows, tokenizer, 2048)
+    assert len(kept) == len(rows) and not refused and counts["step_rows"] == 1
 
 
 @pytest.mark.parametrize("begun", [BEGUN, "", "  "])

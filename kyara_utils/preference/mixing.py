@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from kyara_utils.curation.decontamination import BenchmarkNgrams
 from kyara_utils.curation.rows import key64
+from kyara_utils.preference.mixed import STAGES, Mixed
 from kyara_utils.preference.open_preferences import Read
 from kyara_utils.preference.preference_rows import STEP
 from kyara_utils.preference.repeats import Prompts, Repeats
@@ -29,23 +29,9 @@ from kyara_utils.runs.schemas import PREFERENCE, REJECT
 from kyara_utils.runs.tables import Row
 from kyara_utils.training.data import split_held_out
 
+OWN = ("rlaif", "spin", "sppo")  # sources of step 06 itself; a mixture may name one that gave no pair
 BATCH = 1024  # rows looked at together
 IN, REPEATED, NOT_DRAWN = range(3)  # what becomes of a row of the temporary table
-STAGES = {  # the rules by which each stage rejects; all others are rules of reading
-    "leaks": {"contamination"}, "repeats": {"duplicate_pair", "near_duplicate", "opposite_pair"}, "draw": {"not_drawn"},
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """What came of a mixture: rows read, written and rejected, the account by stage and source, lengths by source."""
-
-    incoming: int
-    out: int
-    held_out: int
-    rejects: int
-    funnel: Funnel
-    lengths: list[Row]  # see `length_rows`
 
 
 def mix_preferences(
@@ -54,23 +40,25 @@ def mix_preferences(
 ) -> Mixed:  # fmt: skip
     """Write `preferences.parquet`, `held_out.parquet` and `rejects.parquet` (with `rejects` first) into `folder`.
 
-    reads: preference rows or rejects, the sources one after the other, as `read_open_preferences` yields them. mixture:
-    see `sizes`. held_out_share: share of the rows drawn that is kept out of training, with all rows of like prompts or
-    common parents. near: Jaccard similarity from which prompts or answers are alike. Rows in = rows out + held out +
-    rejects, by the rules of reading and of `STAGES`. Raises `KyaraError` for a mixture or share that cannot be.
+    reads: preference rows or rejects, the sources one after the other, as `read_open_preferences` yields them.
+    mixture: see `sizes`. held_out_share: share of the rows drawn that is kept out of training, with all rows of like
+    prompts or common parents. near: Jaccard similarity from which prompts or answers are alike. Rows in = rows out +
+    held out + rejects, by the rules of reading and of `STAGES`. Raises `KyaraError` for a mixture or share that cannot
+    be.
     """
-    with TemporaryDirectory(dir=folder) as name, RowWriter(folder / "rejects.parquet", REJECT) as refused:
-        refused.extend(rejects)
-        work, table = _Work(refused), Path(name) / "read.parquet"
-        prompts = Prompts(near, seed)
-        _read(work, reads, table, prompts, ngrams)
-        _drop_repeats(work, table, Repeats(prompts.labels, near, seed))
-        _draw(work, mixture or {}, seed)
-        held = _held_out(work, prompts.labels, held_out_share, seed)
-        out, held_out = _write(work, table, folder, held)
-        return Mixed(
-            sum(work.incoming.values()), out, held_out, work.rules.total(), work.funnel(), length_rows(work.lengths())
-        )
+    table = folder / "unmixed.parquet"
+    try:
+        with RowWriter(folder / "rejects.parquet", REJECT) as refused:
+            refused.extend(rejects)
+            work, prompts = _Work(refused), Prompts(near, seed)
+            _read(work, reads, table, prompts, ngrams)
+            _drop_repeats(work, table, Repeats(prompts.labels, near, seed))
+            _draw(work, mixture or {}, seed)
+            out, held_out = _write(work, table, folder, _held_out(work, prompts.labels, held_out_share, seed))
+    finally:
+        table.unlink(missing_ok=True)
+    lengths = length_rows(work.lengths())
+    return Mixed(work.incoming.total(), out, held_out, work.rules.total(), work.funnel(), lengths)
 
 
 @dataclass
@@ -174,7 +162,7 @@ def _drop_repeats(work: _Work, table: Path, repeats: Repeats) -> None:
 def _draw(work: _Work, mixture: Mapping[str, int | str], seed: int) -> None:
     """Leave in what `mixture` asks for: of each source the rows of the smallest hashes of seed and id."""
     places = work.places()
-    taken = sizes({source: len(found) for source, found in places.items()}, mixture)
+    taken = sizes(dict.fromkeys(OWN, 0) | {source: len(found) for source, found in places.items()}, mixture)
     for source, found in places.items():
         if taken[source] < len(found):
             found.sort(key=lambda at: (key64((seed, work.ids[at])), work.ids[at]))
