@@ -15,7 +15,7 @@ from kyara_utils.runs.env import cache_dir, device_and_dtype, find_root, hardwar
 
 DISK_GB = 6  # what the smoke recipe writes, caches included, with room to spare
 MEMORY_GB = 8
-OPTIONAL = ("qwen-1.5b",)  # packaged models that no recipe names by default
+OPTIONAL = ("qwen-1.5b",)  # packaged models that the smoke recipe does without
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kyara_utils.llm.plan import planned_calls
-from kyara_utils.llm.replay import export_calls, import_calls
+from kyara_utils.llm.replay import import_calls
+from kyara_utils.llm.shipping import ship
 from kyara_utils.report.collect import FIGURES
 from kyara_utils.runs import read_rows
 from kyara_utils.runs.steps import load_steps
@@ -140,10 +141,11 @@ def test_no_step_asks_more_than_was_planned(runs):
             assert 0 < asked <= sum(item.calls for item in planned), (name, asked, planned)
 
 
-def test_a_shipped_ledger_replays_a_step_without_a_model(runs, tmp_path):
+def test_a_shipped_ledger_replays_a_step_without_a_model(runs, tmp_path, monkeypatch):
     """A reader without key, model or patience gets the same rows: the ledger is all that 02 needs beside 01's files."""
     shipped = tmp_path / "calls.parquet"
-    assert export_calls(runs / "smoke/calls.sqlite", shipped) > 10
+    monkeypatch.setenv("KYARA_RUNS", str(runs))
+    assert sum(ship("smoke", runs / "smoke/calls.sqlite", shipped)["stages"].values()) > 10
     shutil.copytree(runs / "smoke/01_corpus_indexing", tmp_path / "runs/smoke/01_corpus_indexing")
     import_calls(shipped, tmp_path / "runs/smoke/calls.sqlite")
     done = subprocess.run(
