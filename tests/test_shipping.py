@@ -72,11 +72,16 @@ def work(place, runs="first", extra=0):
     return ([response.text for response in texts[:4]], scores), client.usage
 
 
-def ship(place, runs="first"):
-    """Leave manifests as steps 01 to 04 do, and export."""
-    done = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": 60.0}
-    for step in STEPS:
+def finished(place, runs, *names, ago=0):
+    """Leave manifests as steps do."""
+    done = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - ago)), "seconds": 60.0}
+    for step in names:
         write_json(store(place, runs).parent / step / "manifest.json", done)
+
+
+def ship(place, runs="first", ago=0):
+    """End steps 01 to 04, and export."""
+    finished(place, runs, *STEPS, ago=ago)
     assert main(["calls", "taiwan", "--export", str(place.shipped), "--shipped"]) == 0
 
 
@@ -122,6 +127,23 @@ def test_only_calls_of_the_last_run_are_shipped(place, caplog):
         db.execute("DELETE FROM calls WHERE key = ?", (rows[0].key,))  # as after a call that failed for good
     ship(place)
     assert "1 calls have failed" in caplog.text
+
+
+def test_of_later_steps_only_the_teachers_calls_are_shipped(place):
+    """Step 08 asks the teacher as a ceiling; the models that a run trains are trained and asked anew by every run."""
+    work(place)
+    with sqlite3.connect(store(place)) as db:
+        db.execute("UPDATE uses SET at = at - 86400")
+    question = [Request([{"role": "user", "content": "開卷題"}])]
+    with connect("stub", store(place)) as client:
+        client.ask(question, progress=False, label="answers")
+    with connect(Model("sft", client.model.base_url), store(place)) as client:
+        client.ask(question, progress=False, label="answers")
+    ship(place, ago=86400)
+    assert json.loads(pq.read_metadata(place.shipped).metadata[b"kyara"])["models"] == [{"model": "stub", "calls": 8}]
+    finished(place, "first", "08_eval")
+    ship(place, ago=86400)
+    assert json.loads(pq.read_metadata(place.shipped).metadata[b"kyara"])["models"] == [{"model": "stub", "calls": 9}]
 
 
 def test_the_file_says_what_it_holds_and_names_no_path(place):

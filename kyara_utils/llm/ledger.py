@@ -23,6 +23,7 @@ from kyara_utils.runs.errors import KyaraError
 VERSION = 2  # of the layout and of the keys; a file of another version is refused, never misread
 GROUP_SECONDS = 0.001  # answers that arrive within this time are committed together
 USES = 1000  # notes of use that are written together
+Span = tuple[float, float]  # from, to, in seconds since 1970
 COLUMNS = "key, model, request, response, prompt_tokens, completion_tokens, seconds, attempts, created"
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -177,7 +178,7 @@ class Ledger:
         uses, self._uses = self._uses, []
         self._write("INSERT OR REPLACE INTO uses VALUES (?,?,?)", uses)
 
-    def used(self, times: Iterable[tuple[float, float]]) -> Iterator[tuple[Call, str]]:
+    def used(self, times: Iterable[Span]) -> Iterator[tuple[Call, str]]:
         """Yield (call, stage) of the calls whose last use lies in one of these times, by stage and request: alike
         requests side by side compress well."""
         order = "ORDER BY stage, request, key"
@@ -186,7 +187,7 @@ class Ledger:
         ):
             yield Call(*row), stage
 
-    def lost(self, times: Iterable[tuple[float, float]]) -> int:
+    def lost(self, times: Iterable[Span]) -> int:
         """Number of calls used in one of these times that have no answer."""
         missing = f"SELECT COUNT(*) FROM uses WHERE ({_within(times)}) AND key NOT IN (SELECT key FROM calls)"
         return self._db.execute(missing).fetchone()[0]
@@ -218,5 +219,5 @@ class Ledger:
         self._db.close()
 
 
-def _within(times: Iterable[tuple[float, float]]) -> str:
-    return " OR ".join(f"at BETWEEN {begun:.3f} AND {ended:.3f}" for begun, ended in times)
+def _within(times: Iterable[Span]) -> str:
+    return " OR ".join(f"at BETWEEN {begun:.3f} AND {ended:.3f}" for begun, ended in times) or "0"

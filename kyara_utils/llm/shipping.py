@@ -1,5 +1,5 @@
-"""A ledger cut to what a recipe can ship: the calls that its data steps took when they last ran, and of their bodies
-only what a replay reads.
+"""A ledger cut to what a recipe can ship: the calls that its data steps took when they last ran, what later steps asked
+the same models, and of all bodies only what a replay reads.
 
 Beside the file goes a README with the models, their files' hashes and licences, and the prompts; the same facts are in
 the Parquet's metadata under `kyara`.
@@ -18,7 +18,7 @@ import orjson
 
 from kyara_utils.llm.ask import labels_of
 from kyara_utils.llm.endpoints import load_models
-from kyara_utils.llm.ledger import Call
+from kyara_utils.llm.ledger import Call, Ledger, Span
 from kyara_utils.llm.replay import ROWS, call_schema, existing_ledger
 from kyara_utils.models.packages import MODEL_FILES
 from kyara_utils.runs import manifest, steps
@@ -26,7 +26,7 @@ from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 
-LAST = "04_filtering"  # later steps ask models that the run itself trains
+LAST = "04_filtering"  # later steps also ask models that the run itself trains, which every run does anew
 MESSAGE = ("content", "reasoning_content", "reasoning", "refusal")
 USAGE = ("prompt_tokens", "completion_tokens")
 LEVEL, PAGE = 19, 1 << 26  # zstd's level; bytes of a page, so that requests with the same examples share one
@@ -34,17 +34,18 @@ log = logging.getLogger(__name__)
 
 
 def ship(recipe: str, ledger: Path, target: Path) -> dict[str, Any]:
-    """Write the calls that the recipe's steps up to 04 took when they last ran, and a README beside them.
+    """Write what the recipe's steps up to 04 took when they last ran, what the later ones that are done asked the same
+    models (a teacher in 08), and a README.
 
     Returns the facts {recipe, models, stages}; `import_calls` reads the file. A call that failed for good cannot be
     shipped; a replay asks it, and a warning says so.
     """
     source = existing_ledger(ledger)
     try:
-        times = _last_runs(recipe)
-        if lost := source.lost(times):
+        early, late = _last_runs(recipe)
+        if lost := source.lost(early):
             log.warning("%d calls have failed, and a replay would ask them; rerun the steps until none fails", lost)
-        facts = _write(source.used(times), recipe, Path(target))
+        facts = _write(_needed(source, early, late), recipe, Path(target))
     finally:
         source.close()
     with replacing(Path(target).with_name("README.md")) as temporary:
@@ -52,17 +53,26 @@ def ship(recipe: str, ledger: Path, target: Path) -> dict[str, Any]:
     return facts
 
 
-def _last_runs(recipe: str) -> list[tuple[float, float]]:
-    """When each step up to 04 last began and ended, in seconds since 1970."""
-    root, found = find_root(), []
+def _last_runs(recipe: str) -> tuple[list[Span], list[Span]]:
+    """When the steps up to 04, which must be done, and those after them last began and ended."""
+    root, early, late = find_root(), [], []
     for name in steps.load_steps(root):
-        if name <= LAST:
-            done = manifest.read(steps.step_dir(root, recipe, name))
-            if done is None:
-                raise KyaraError(f"{name} is not done; run: python -m kyara_utils run {recipe} --to {LAST[:2]}")
+        done = manifest.read(steps.step_dir(root, recipe, name))
+        if done is None and name <= LAST:
+            raise KyaraError(f"{name} is not done; run: python -m kyara_utils run {recipe} --to {LAST[:2]}")
+        if done:
             ended = datetime.fromisoformat(done["finished"]).timestamp()
-            found.append((ended - done["seconds"] - 1, ended + 1))  # the manifest names whole seconds
-    return found
+            span = (ended - done["seconds"] - 1, ended + 1)  # the manifest names whole seconds
+            (early if name <= LAST else late).append(span)
+    return early, late
+
+
+def _needed(source: Ledger, early: list[Span], late: list[Span]) -> Iterator[tuple[Call, str]]:
+    teachers = set()
+    for call, stage in source.used(early):
+        teachers.add(call.model)
+        yield call, stage
+    yield from ((call, stage) for call, stage in source.used(late) if call.model in teachers)
 
 
 def _write(used: Iterator[tuple[Call, str]], recipe: str, target: Path) -> dict[str, Any]:
@@ -135,7 +145,8 @@ def _readme(facts: dict[str, Any], target: Path) -> str:
     command = f"python -m kyara_utils run {facts['recipe']}"
     lines = [
         f"# Calls of the recipe `{facts['recipe']}`", "",
-        f"`{target.name}` holds what models answered in steps 01 to {LAST[:2]} and which chunks the index found. "
+        f"`{target.name}` holds what models answered in steps 01 to {LAST[:2]}, what later steps asked the same models "
+        "(a teacher as a ceiling), and which chunks the index found. "
         f"`{command}` makes the same rows of it without asking; with `--live` it asks. The columns are those of "
         "`Call` in `kyara_utils/llm/ledger.py`; of a response only what a replay reads is kept.", "",
         "| model | calls | file | SHA-256 | licence |", "|---|---|---|---|---|",
