@@ -335,6 +335,23 @@ def test_near_duplicates_do_not_depend_on_order() -> None:
         assert ids(duplicates.near_duplicates(rows)[0]) == expected
 
 
+def test_doubtful_pairs_are_decided_by_their_vectors() -> None:
+    """A heavily edited copy lies below the threshold; its embedding tells it from another text of the same template."""
+    rng = random.Random(3)
+    bodies = paragraphs(40)
+    rows = [row("請說明。", body, score=1.0) for body in bodies]
+    rows += [row("請說明。", edited(body, len(body) // 16, rng)) for body in bodies]
+    vectors = np.eye(40, dtype=np.float32)[[at % 40 for at in range(80)]]
+    vectors[41] = vectors[0]  # says something else than the row that it was edited from
+    alone = duplicates.near_duplicates(rows)[1]
+    kept, rejects = duplicates.near_duplicates(rows, doubtful=duplicates.Doubtful(vectors, 0.4, 0.9))
+    assert len(alone) <= 5 and len(rejects) >= 36 and rows[41] in kept and ids(rows[:40]) <= ids(kept)
+    assert ids(alone) <= ids(rejects) and all(0.4 <= found[1] for found in witnesses(rejects).values())
+    order = rng.sample(range(80), 80)
+    again = duplicates.Doubtful(vectors[order], 0.4, 0.9)
+    assert ids(duplicates.near_duplicates([rows[at] for at in order], doubtful=again)[0]) == ids(kept)
+
+
 def clustered(n: int, seed: int, width: int = 16) -> np.ndarray:
     """Random unit vectors in loose chains, so that many cosines lie close to the threshold."""
     rng = np.random.default_rng(seed)

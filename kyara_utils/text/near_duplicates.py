@@ -7,7 +7,7 @@ of the n-grams must reach the threshold (Sandes et al., "Bitmap Filter", arXiv 1
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from tempfile import SpooledTemporaryFile
 
@@ -17,6 +17,7 @@ from kyara_utils.text.growing import Growing
 from kyara_utils.text.minhash import BandTable, Sketcher
 from kyara_utils.text.ngrams import ngram_hashes
 
+Confirm = Callable[[int, int], bool]  # numbers of a text and of a kept one that it may repeat: whether it does
 Witness = tuple[int, float]  # number of the text that is repeated, counted from 0 in the order given; similarity
 BITS = 1024
 BATCH = 512  # texts that are looked up at once
@@ -26,9 +27,16 @@ IN_MEMORY = 64 * 2**20  # bytes of n-gram hashes beyond which they move to a tem
 class NearDuplicates:
     """The texts kept so far. Memory for each: about 22 bytes a band, 200 more, and its hashes up to `IN_MEMORY`."""
 
-    def __init__(self, threshold: float, bands: int = 32, n: int = 5, seed: int = 42, views: int = 1) -> None:
-        """threshold: Jaccard similarity of character `n`-grams from which a text repeats another."""
-        self.threshold, self.n, self.given = threshold, n, 0
+    def __init__(
+        self, threshold: float, bands: int = 32, n: int = 5, seed: int = 42, views: int = 1,
+        doubtful: float = 1.0, confirm: Confirm | None = None,
+    ) -> None:  # fmt: skip
+        """threshold: Jaccard similarity of character `n`-grams from which a text repeats another.
+
+        doubtful: similarity from which `confirm` decides about a pair below the threshold, where it is given.
+        """
+        self.threshold, self.n, self.given, self._confirm = threshold, n, 0, confirm
+        self._least = min(doubtful, threshold) if confirm else threshold
         self._sketcher, self._table, self._store = Sketcher(bands, seed), BandTable(), _Store()
         self._numbers, self._facts = Growing(np.int64), _Facts(views)
 
@@ -51,7 +59,7 @@ class NearDuplicates:
         first, places, found = self._store.count, np.full(len(texts), -1), []
         for at, own in enumerate(grams):
             mine = places[here[at]]
-            witness = self._witness(own, np.concatenate([earlier[at], mine[mine >= 0]]))
+            witness = self._witness(own, np.concatenate([earlier[at], mine[mine >= 0]]), self.given + at)
             found.append(witness)
             if witness is None:
                 places[at] = self._store.append(own)
@@ -68,12 +76,12 @@ class NearDuplicates:
         own, other = own[ok], other[ok]
         total = mine.sizes[own] + theirs.sizes[other]
         most = (total - np.bitwise_count(mine.maps[own] ^ theirs.maps[other]).sum(axis=1, dtype=np.int64)) // 2
-        ok = most >= self.threshold * (total - most) - 1e-9
+        ok = most >= self._least * (total - most) - 1e-9
         bounds = np.searchsorted(own[ok], np.arange(len(mine.sizes) + 1))
         return [other[ok][low:high] for low, high in pairwise(bounds)]
 
-    def _witness(self, grams: np.ndarray, candidates: np.ndarray) -> Witness | None:
-        """The candidate of the highest similarity, the first of equals, if it reaches the threshold."""
+    def _witness(self, grams: np.ndarray, candidates: np.ndarray, number: int) -> Witness | None:
+        """The candidate of the highest similarity, the first of equals, that reaches the threshold or is confirmed."""
         if not len(candidates) or not len(grams):
             return None
         sets = [self._store.read(int(candidate)) for candidate in candidates]
@@ -82,10 +90,13 @@ class NearDuplicates:
         place = np.minimum(np.searchsorted(grams, joined), len(grams) - 1)
         shared = np.add.reduceat(grams[place] == joined, np.cumsum(sizes) - sizes, dtype=np.int64)
         similarity = shared / (len(grams) + sizes - shared)
-        best = int(similarity.argmax())
-        if similarity[best] < self.threshold:
-            return None
-        return int(self._numbers.rows[candidates[best]]), float(similarity[best])
+        for best in np.argsort(-similarity, kind="stable"):
+            value, other = float(similarity[best]), int(self._numbers.rows[candidates[best]])
+            if value < self._least:
+                break
+            if value >= self.threshold or self._confirm(number, other):
+                return other, value
+        return None
 
 
 def _among(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
