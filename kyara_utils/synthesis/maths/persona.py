@@ -28,6 +28,21 @@ TOPICS = (  # of lower secondary school; a problem draws one, so that a strong m
     "成本、利潤與利息", "一元一次方程式", "最大公因數或最小公倍數", "分段計價", "人力與工作天數",
 )  # fmt: skip
 
+OUTLINES = (  # what a small model, which loses sense when it is free to invent, only has to dress in a persona's life
+    "買進一批商品，先照定價賣出一部分，剩下的降價賣完，問一共賺多少元。",
+    "商品打折，買了好幾件，付出一筆錢，問找回多少元。",
+    "平日和假日每天做的量不同，問一個星期一共做多少。",
+    "頭幾天每天做固定的數量，後幾天每天多做一些，問全部做了多少。",
+    "把一批東西裝成箱，每箱賣固定的價錢，問全部賣完收入多少元。",
+    "長方形的地方，每平方公尺要用多少材料，問一共要用多少材料。",
+    "三天的數量各不相同，問平均每天多少。",
+    "做一份要用多少材料，材料每公斤多少元，問做好幾份的材料費多少元。",
+    "平日與假日的時薪不同，工作時數也不同，問一星期的收入多少元。",
+    "有一筆存款，每個月再存固定的金額，買了一件東西，問還剩多少元。",
+    "兩種票或商品的價錢不同，各買幾張，問一共要付多少元。",
+    "每箱有幾公斤，運費每公斤多少元，送了幾箱，問運費一共多少元。",
+)
+
 
 def read_personas(source: str, root: Path) -> list[str]:
     """Distinct personas of a `.jsonl` file with the field `persona` (PersonaHub's format), or the bundled ones."""
@@ -82,8 +97,9 @@ def write_problems(
 def _problems(client: Client, personas: list[str], attempt: int, seed: int) -> list[Response]:
     prompt = _prompt(client, "problem")
     inputs = [{"persona": persona} for persona in personas]
-    if "topic" in prompt.inputs:
-        inputs = [item | {"topic": random.Random(f"{item['persona']} {seed}").choice(TOPICS)} for item in inputs]
+    for name, choices in (("topic", TOPICS), ("outline", OUTLINES)):
+        if name in prompt.inputs:
+            inputs = [item | {name: random.Random(f"{item['persona']} {seed}").choice(choices)} for item in inputs]
     return complete(client, prompt, inputs, **_options(client, "problem", attempt, seed))
 
 
