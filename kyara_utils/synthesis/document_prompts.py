@@ -11,6 +11,7 @@ from kyara_utils.synthesis.drafts import (
     conversation,
     end,
     examples_shown,
+    excerpt,
     new_draft,
     parted,
     passage,
@@ -31,16 +32,16 @@ REQUEST_WORDS = {
 
 
 def document_conversations(
-    client: Client, chunks: list[Row], model: str, seed: int = 0, language: str = "zh-Hant"
+    client: Client, chunks: list[Row], model: str, seed: int = 0, language: str = "zh-Hant", characters: int = 0
 ) -> tuple[list[Row], list[Row]]:
-    """Return conversations of source `document` and rejects.
+    """Return conversations of source `document` and rejects; the teacher is shown `characters` of a chunk (0: all).
 
     Rejects of stage `question`: call_failed, empty, truncated, not_a_request, only_stop_words, leaked_prompt, refusal,
     wrong_script, mainland_term, points_elsewhere, off_topic; of stage `checks`, by the document itself: truncated,
     wrong_script. Holds all drafts: good for some 100,000 chunks at once.
     """
     drafts = [new_draft(chunk, "document") for chunk in chunks]
-    inputs = [{"document": shown(client, chunk)} for chunk in chunks]
+    inputs = [{"document": shown(client, excerpt(chunk, characters))} for chunk in chunks]
     responses = write(client, "document", language, drafts, inputs, seed=seed)
     for draft, response in zip(drafts, responses, strict=True):
         response.text = response.text if style_of(client).one_line else bare(response.text)

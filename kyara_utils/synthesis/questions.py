@@ -124,12 +124,15 @@ def _texts(client: Client, response: Response, number: int) -> list[tuple[str, s
 
 
 def _read(text: str) -> Iterable[tuple[str, str]]:
-    """Questions of a JSON answer with their kinds, or of lines without."""
+    """Questions of a JSON answer with their kinds, or of lines without; what stands behind ｜ is the answer.
+
+    A small model asks better when it must name the answer; it is not used.
+    """
     for item in read_object(text, "questions") or ([] if "{" in text else lines(text)):
         if isinstance(item, dict) and isinstance(item.get("question"), str):
             yield item["kind"] if item.get("kind") in KINDS else "", bare(item["question"])
         elif isinstance(item, str):
-            yield "", bare(item)
+            yield "", bare(item.split("｜")[0])
 
 
 def _rule(client: Client, draft: Row, response: Response, language: str, asked: Asked) -> tuple[str, str]:

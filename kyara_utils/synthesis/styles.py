@@ -82,7 +82,7 @@ COMPLETION = Style(
 BRIEF = Style(
     "brief", (6, 200), (5, 200), (6, 300), (12, 200), flat=True, titles=True, sums="once",
     tasks={
-        "question": Task("question_brief", 120, (0.8, 1.0), 1.15, texts=2),  # greedily it copies sentences
+        "question": Task("question_brief", 120, (0.3, 0.8), 1.05, texts=2),
         "evolve": Task("evolve", 96, (0.5,), 1.05),
         "equal": Task("evolve_equal"),
         "expand": Task("expand", 160),
@@ -97,7 +97,7 @@ BRIEF = Style(
         "problem": Task("persona_problem_brief", 160, (0.3, 0.5, 0.7)),
         "solution": Task("solution_brief", 400, (0.0, 0.5)),
         "solution_check": Task("solution_check_brief"),
-        "short": Task("short_brief", 160, (0.3,), texts=3),
+        "short": Task("short_brief", 120, (0.3,), texts=2),
         "short_again": Task("short_answer", 40, (0.0,)),
     },
 )  # fmt: skip
