@@ -23,6 +23,7 @@ from kyara_utils.statistics.intervals import (
     mcnemar,
     minimum_detectable_difference,
     paired_bootstrap,
+    paired_shares,
     wilson,
 )
 
@@ -341,6 +342,19 @@ def test_pairs_add_up():
     }
     assert all((row["n"], row["unscored"]) == (10, 1) for row in rates)
     assert all(row["low"] < row["value"] < row["high"] for row in rates)
+
+
+def test_paired_interval_is_newcombes_and_keeps_a_width():
+    """Eleven items that both models get wrong say little of the next eleven; a bootstrap says "no difference" of them.
+
+    The first is the paper's own example (1998, table II, method 10).
+    """
+    assert paired_shares(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+    low, high = paired_shares(0, 0, 0, 11)
+    assert low == pytest.approx(-high) and 0.25 < high < 0.27
+    assert all(math.isnan(end) for end in paired_shares(0, 0, 0, 0))
+    rows = [{"model": model, "id": str(i), "outcome": "wrong"} for model in ("a", "b") for i in range(11)]
+    assert compare(rows, "a", "b")["low"] == pytest.approx(low)
 
 
 def test_compare_pairs_by_id():

@@ -19,7 +19,7 @@ from kyara_utils.report import (
     times,
 )
 from kyara_utils.report.cards import dataset_card, hub_name, model_card
-from kyara_utils.report.style import model_colours, picture, save_figure
+from kyara_utils.report.style import model_colours, part_colours, picture, save_figure
 from kyara_utils.runs import write_csv
 from kyara_utils.runs.errors import KyaraError
 
@@ -140,15 +140,20 @@ FIGURES = [
         "33.3 % of 3 rows",
     ),
     (plots_data.tag_coverage, TAGS, {}, "keeps 1 of 2 tags with 30 %"),
-    (plots_judge.judge_agreement, judge_rows(), {}, "on 75 % of 8 pairs (κ = 0.62); 67 % of its decisions"),
-    (plots_judge.length_difference, judge_rows(), {}, "50 % of 4 pairs (median +0 characters"),
+    (
+        plots_judge.judge_agreement,
+        judge_rows(),
+        {},
+        "on 75 % (41 to 93) of 8 pairs (κ = 0.62); 67 % (39 to 86) of its 12 decisions",
+    ),
+    (plots_judge.length_difference, judge_rows(), {}, "50 % (15 to 85) of 4 pairs (median +0 characters"),
     (plots_judge.scorer_agreement, SCORERS, {}, "odds goes most with answer tokens (ρ = -0.80)"),
     (plots_training.sft_curve, SFT, {}, "2.99 to 2.71 in the base stage, 2.49 to 2.21 in the refined"),
     (
         plots_training.dpo_curve,
         DPO,
         {},
-        "after 30 steps with chosen above rejected in 75 % and a margin of 0.50",
+        "In the last 10 of 30 steps DPO puts chosen above rejected in 75 % of the pairs, with a mean margin of 0.50",
     ),
     (
         plots_training.held_out,
@@ -165,10 +170,10 @@ FIGURES = [
         plots_eval.published_differences,
         CLAIMS,
         {},
-        "1 of 2 published differences to Gemma-2-2b-it, parts included, exc",
+        "1 of 2 published differences to Gemma-2-2b-it exclude zero",
     ),
     (plots_eval.retrieval, RETRIEVAL, {}, "hybrid has the best recall@1: 71 % of n = 140, dense 62 %"),
-    (plots_answers.pairwise, PAIRS, {}, "dpo wins 53 % and loses 19 % of 32 pairs against base"),
+    (plots_answers.pairwise, PAIRS, {}, "dpo wins 53 % (36 to 69) and loses 19 % of 32 pairs against base"),
     (plots_answers.open_categories, CATEGORIES, {"high": 10}, "in 3 of 3 categories (mean 4.5 against 2.5)"),
 ]
 EACH = pytest.mark.parametrize(
@@ -248,10 +253,58 @@ def test_model_colours_are_fixed():
     assert model_colours(["b", "a"]) == {"a": "#009E73", "b": "#CC79A7"}
 
 
+def test_a_source_has_one_colour_everywhere():
+    """Green for documents in one figure and for maths in the next makes a reader compare the wrong things."""
+    first, second = part_colours(["math", "web", "rag"]), part_colours(["rag", "document", "math"])
+    assert first["math"] == second["math"] and first["rag"] == second["rag"]
+    assert len(set(first.values())) == 3 and len(set(part_colours(map(str, range(9))).values())) == 9
+
+
+def test_the_funnel_shows_rules_and_names_idle_stages():
+    """Bars of filters that remove nothing hide the one number that says where the rows went."""
+    rows = [
+        {"stage": stage, "source": "rag", "rows_in": came, "rows_out": left}
+        for stage, came, left in (("written", 20, 9), ("language", 9, 9), ("near", 9, 8), ("base", 8, 8))
+    ]
+    rules = [
+        {"stage": "written", "rule": rule, "rows": n}
+        for rule, n in (("copying", 2), ("too_long", 9), ("a", 0), ("b", 0))
+    ]
+    figure = plots_data.funnel(rows, rules=rules)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["written", "near", "base"]
+    assert any("too long 9, copying 2, a 0, 1 more rule" in text.get_text() for text in axes.texts)
+    assert "Removed nothing: language." in heading(figure)
+
+
+def test_one_bar_is_a_sentence():
+    for draw, row in (
+        (plots_data.language_distribution, {"lang": "en"}),
+        (plots_data.conversation_rounds, {"rounds": 1}),
+    ):
+        figure = draw([row | {"rows": 7}])
+        assert not figure.axes and "100 % of 7 conversations" in heading(figure)
+
+
+def test_single_answers_make_no_radar():
+    """With one answer a category the shape of a radar is the luck of single draws."""
+    figure = plots_answers.open_categories([row | {"n": 1} for row in CATEGORIES], low=0, high=10)
+    assert not figure.axes and "Fewer than 4 answers" in heading(figure)
+
+
+def test_parts_of_a_published_score_are_left_to_the_table():
+    """Thirty-nine rows make a figure that no screen holds."""
+    parts = [row | {"label": f"AlignBench: {name}"} for row in CLAIMS[:1] for name in ("Logic", "Overall")]
+    figure = plots_eval.published_differences([*CLAIMS, *parts])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["MATH-L5", "CRUX", "AlignBench: Overall"] and "1 part of benchmarks left out" in heading(figure)
+
+
 def test_bars_start_at_zero():
     """A cut axis turns a point into a landslide."""
     for draw, rows, arguments, _ in FIGURES:
         for axes in draw(rows, **arguments).axes:
+            assert draw is not plots_students.rounds or axes.get_ylim()[0] <= 0
             bars = [patch for patch in axes.patches if hasattr(patch, "get_height")]
             if bars and axes.name == "rectilinear":
                 across = len({bar.get_y() for bar in bars}) > 1 or draw.__name__ == "pairwise"

@@ -7,6 +7,7 @@ widens the interval instead of quietly moving the score.
 """
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable
 
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
@@ -18,6 +19,7 @@ from kyara_utils.statistics.intervals import (
     minimum_detectable_difference,
     minimum_detectable_mean,
     paired_bootstrap,
+    paired_shares,
     wilson,
 )
 
@@ -209,6 +211,10 @@ def compare(rows: list[Row], model_a: str, model_b: str, field: str = "outcome")
         raise KyaraError(f"{model_a} and {model_b} share no scored item; evaluate both on the same items")
     a, b = ([UNDER.get(side[item][field], side[item][field]) for item in ids] for side in (one, two))
     difference, low, high, p = paired_bootstrap(a, b)
+    if {*a, *b} <= {0.0, 1.0}:  # of few items that agree, resampling knows no spread: at least Newcombe's interval
+        cells = Counter(zip(a, b, strict=True))
+        ends = paired_shares(*(cells[key] for key in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0))))
+        low, high = min(low, ends[0]), max(high, ends[1])
     signs = [x - y for x, y in zip(a, b, strict=True)]
     graded = any(isinstance(side[ids[0]][field], float) for side in (one, two))
     exact = math.nan if graded else mcnemar(signs.count(1.0), signs.count(-1.0))

@@ -68,6 +68,7 @@ def count_tables(run: Run, data: Path, count_tokens: Callable[[str], int]) -> No
     write_csv(data / "conversation_rounds.csv", round_rows(iter_rows(base, ["messages"])))
     write_csv(data / "token_lengths.csv", length_rows(some, count_tokens))
     write_csv(data / "tag_coverage.csv", tag_rows(iter_rows(base, ["tags"]), iter_rows(refined, ["tags"])))
+    write_csv(data / "rules.csv", rule_rows(run))
     write_csv(data / "steps.csv", step_rows([run.manifest_of(need) for need in run.step.needs]))
 
 
@@ -77,9 +78,24 @@ def draw_figures(run: Run, data: Path, figures: Path) -> None:
         "token_lengths": {"max_length": run.params_of("05_sft")["max_length"]},
         "similarity": {"threshold": run.params_of("04_filtering")["semantic_threshold"]},
         "open_categories": {"low": 0.0, "high": 1.0},
+        "funnel": {"rules": read_csv(data / "rules.csv")},
     }
     for name, (draw, table) in FIGURES.items():
         save_figure(draw(read_csv(data / f"{table}.csv"), **options.get(name, {})), figures, name)
+
+
+def rule_rows(run: Run) -> list[Row]:
+    """{stage, rule, rows}: what each rule of 02 and 03 removed (stage `written`), and of 04 (its stages), most first.
+
+    A reject of 04 names its rule only; where that is no stage's name, the rule is one of quality.
+    """
+    stages = {row["stage"] for row in read_csv(run.input("04_filtering", "funnel"))}
+    counts: Counter[tuple[str, str]] = Counter()
+    for step in ("02_rag_sft_synthesis", "03_math_personahub", "04_filtering"):
+        for row in iter_rows(run.input(step, "rejects"), ["rule"]):
+            own = next((stage for stage in sorted(stages) if row["rule"].startswith(stage)), "quality")
+            counts[own if step == "04_filtering" else "written", row["rule"]] += 1
+    return [{"stage": stage, "rule": rule, "rows": rows} for (stage, rule), rows in counts.most_common()]
 
 
 def language_rows(rows: Iterable[Row]) -> list[Row]:

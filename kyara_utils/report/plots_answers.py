@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from kyara_utils.report.style import (
+    MODEL_COLOURS,
     WIDTH,
     canvas,
     cells_of,
@@ -17,13 +18,16 @@ from kyara_utils.report.style import (
     names,
     numbers,
     percent,
+    sentence,
     short,
     text_colour,
     title,
+    with_interval,
 )
 from kyara_utils.runs.tables import Row
 
 TIE = "#ececec"
+FEW = 4  # answers of a category, below which its score is that of single answers
 
 
 @figure_of
@@ -40,13 +44,15 @@ def pairwise(rows: list[Row]) -> Figure:
         _write_shares(axes, edge + shares / 2, shares, values, shades)
         edge = edge + shares
     labels = [
-        f"{short(a, 18)} against {short(b, 18)}\nn = {count(k)}" for a, b, k in zip(first, second, n, strict=True)
+        f"{short(a, 18)} against {short(b, 18)}, n = {count(k)}\nwins {with_interval(won, k)}"
+        for a, b, k, won in zip(first, second, n, wins, strict=True)
     ]
     axes.set_yticks(range(len(rows)), labels)
+    axes.set_xticks(range(0, 101, 25), [f"{tick} %" for tick in range(0, 101, 25)])
     axes.invert_yaxis()
     axes.set(
         xlim=(0, 100),
-        xlabel="% of judged pairs: first wins / tie, or verdict changed with the order / second wins",
+        xlabel="judged pairs: first wins / tie, or verdict changed with the order / second wins",
     )
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)
@@ -56,26 +62,32 @@ def pairwise(rows: list[Row]) -> Figure:
 
 def _write_shares(axes: Axes, middle: np.ndarray, shares: np.ndarray, values: np.ndarray, shades: list[str]) -> None:
     for position, (at, share, value) in enumerate(zip(middle, shares, values, strict=True)):
-        text = f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f}"
+        text = f"{share:.0f} % ({value:.0f})" if share >= 14 else f"{share:.0f} %"
         if share >= 6:  # narrower parts have no room for their number
             axes.text(at, position, text, ha="center", va="center", color=text_colour(shades[position]), size=7.5)
 
 
 def _pairwise_finding(first: list[str], second: list[str], wins: np.ndarray, losses: np.ndarray, n: np.ndarray) -> str:
-    rate = wins[0] / n[0] if n[0] else math.nan
     lost = losses[0] / n[0] if n[0] else math.nan
     pairs = f"{count(n[0], 'pair')} against {second[0]}"
-    finding = f"{first[0]} wins {percent(rate)} and loses {percent(lost)} of {pairs}"
+    finding = f"{first[0]} wins {with_interval(wins[0], n[0])} and loses {percent(lost)} of {pairs}"
     more = int((wins > losses).sum())
     return finding if len(n) == 1 else f"{finding}; {more} of {len(n)} pairings are won more often than lost"
 
 
 @figure_of
 def open_categories(rows: list[Row], low: float = 1, high: float = 10) -> Figure:
-    """Rows {category, model, value, low, high, n} → radar and table of judged scores on a fixed range."""
+    """Rows {category, model, value, low, high, n} → radar and table of judged scores on a fixed range.
+
+    Where most categories have fewer than `FEW` answers there is no radar: its shape would be that of single answers.
+    """
     cells, categories = cells_of(rows, "category", "model"), list(dict.fromkeys(names(rows, "category")))
-    models = list(dict.fromkeys(names(rows, "model")))
+    order = {model: place for place, model in enumerate(MODEL_COLOURS)}
+    models = sorted(dict.fromkeys(names(rows, "model")), key=lambda model: order.get(model, len(order)))
     colours = model_colours(models)
+    if np.nanmedian(np.nan_to_num(numbers(rows, "n"))) < FEW:
+        few = f"Fewer than {FEW} answers in most categories: no picture by category; open_categories.csv has them."
+        return sentence(_category_finding(cells, categories, models), few)
     figure = Figure(figsize=(WIDTH, max(3.9, 1.5 + 0.25 * len(categories))))
     figure.get_layout_engine().set(h_pad=0.09)  # the layout does not count the labels around a polar axis
     left, right = figure.add_gridspec(1, 2, width_ratios=(1.1, 1))

@@ -4,8 +4,10 @@ Each takes the rows of one CSV in figures/data and returns a figure whose title 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -21,6 +23,7 @@ from kyara_utils.report.style import (
     numbers,
     part_colours,
     percent,
+    sentence,
     title,
 )
 from kyara_utils.runs.tables import Row
@@ -45,14 +48,16 @@ def language_distribution(rows: list[Row]) -> Figure:
     rows = sorted(rows, key=lambda row: -float(row["rows"]))
     values, langs = numbers(rows, "rows"), names(rows, "lang")
     labels = [f"{LANGUAGES[lang]} ({lang})" if LANGUAGES.get(lang, lang) != lang else lang for lang in langs]
-    shares = _shares(values)
+    shares, total = _shares(values), count(values.sum(), "conversation")
+    most = LANGUAGES.get(langs[0], langs[0])
+    finding = f"{most[:1].upper()}{most[1:]} makes up {percent(shares[0])} of {total}"
+    if len(rows) == 1:
+        return sentence(finding)
     figure, (axes,) = canvas(1.1 + 0.32 * len(rows))
     texts = [f"{count(value)} ({percent(share, 1)})" for value, share in zip(values, shares, strict=True)]
     horizontal_bars(axes, labels, values, texts, BAR)
     axes.set_xlabel("conversations")
-    total = count(values.sum(), "conversation")
-    most = LANGUAGES.get(langs[0], langs[0])
-    title(figure, f"{most[:1].upper()}{most[1:]} makes up {percent(shares[0])} of {total}")
+    title(figure, finding)
     return figure
 
 
@@ -63,6 +68,9 @@ def conversation_rounds(rows: list[Row]) -> Figure:
     bins = np.zeros(LAST_ROUND + 1)
     for rounds, value in zip(*(np.nan_to_num(numbers(rows, column)) for column in ("rounds", "rows")), strict=True):
         bins[min(int(rounds), LAST_ROUND)] += value
+    share, total = bins[1] / (bins.sum() or math.nan), count(bins.sum(), "conversation")
+    if np.count_nonzero(bins) == 1 and bins[1]:
+        return sentence(f"{percent(share)} of {total} have one round")
     last = max(int(np.flatnonzero(bins).max(initial=1)), 3)
     values, positions = bins[1 : last + 1], np.arange(1, last + 1)
     figure, (axes,) = canvas(2.8)
@@ -71,7 +79,6 @@ def conversation_rounds(rows: list[Row]) -> Figure:
     axes.set_xticks(positions, [f"{p}+" if p == LAST_ROUND else str(p) for p in positions])
     axes.set(xlabel="rounds", ylabel="conversations")
     axes.margins(y=0.12)
-    share, total = bins[1] / (bins.sum() or math.nan), count(bins.sum(), "conversation")
     title(figure, f"{percent(share)} of {total} have one round")
     return figure
 
@@ -116,46 +123,62 @@ def token_lengths(rows: list[Row], max_length: int, tokenizer: str = "") -> Figu
 
 
 @figure_of
-def funnel(rows: list[Row]) -> Figure:
-    """Rows {stage, source, rows_in, rows_out} in pipeline order → per stage the rows kept by source, and
-    those removed."""
+def funnel(rows: list[Row], rules: Sequence[Row] = ()) -> Figure:
+    """Rows {stage, source, rows_in, rows_out} in pipeline order → per stage the rows kept by source, and those removed.
+
+    Stages in the middle that removed nothing are named in a note. `rules`: {stage, rule, rows}, what removed them, of
+    which the first three are written beside their stage.
+    """
     stages, sources = list(dict.fromkeys(names(rows, "stage"))), list(dict.fromkeys(names(rows, "source")))
-    before, after = np.zeros((2, len(stages), len(sources)))
-    for stage, source, came, left in zip(
-        names(rows, "stage"),
-        names(rows, "source"),
-        numbers(rows, "rows_in"),
-        numbers(rows, "rows_out"),
-        strict=True,
-    ):
-        before[stages.index(stage), sources.index(source)] += np.nan_to_num(came)
-        after[stages.index(stage), sources.index(source)] += np.nan_to_num(left)
-    figure, (axes,) = canvas(1.5 + 0.3 * len(stages))
+    before, after = _counts(rows, stages, sources, "rows_in"), _counts(rows, stages, sources, "rows_out")
     came, left = before.sum(1), after.sum(1)
-    removed = came - left
-    texts = [
-        f"{count(kept)} (−{count(lost)})" if lost else count(kept) for kept, lost in zip(left, removed, strict=True)
-    ]
-    horizontal_bars(axes, stages, came, texts, FAINT)
-    edge, colours = np.zeros(len(stages)), part_colours(sources)
-    for index, source in enumerate(sources):
-        axes.barh(
-            np.arange(len(stages)),
-            after[:, index],
-            left=edge,
-            color=colours[source],
-            height=0.68,
-            label=source,
-        )
-        edge += after[:, index]
-    axes.barh(0, 0, color=FAINT, label="removed here")
+    shown = [place for place in range(len(stages)) if came[place] != left[place] or place in (0, len(stages) - 1)]
+    texts = [count(left[place]) + _lost(came[place] - left[place]) for place in shown]
+    figure, (axes,) = canvas(1.5 + 0.5 * len(shown))
+    horizontal_bars(axes, [stages[place] for place in shown], came[shown], texts, FAINT)
+    for position, place in enumerate(shown):
+        at = {"xy": (0, position + 0.43), "xytext": (3, 0), "textcoords": "offset points"}
+        axes.annotate(_most(stages[place], rules), **at, va="center", size=6, color="#666666")
+    _stacked(axes, after[shown], sources)
     axes.set_xlabel("rows kept (and removed) by each stage")
     figure.legend(loc="outside lower center", ncols=min(len(sources) + 1, 5))
-    worst = int(removed.argmax())
+    worst = int((came - left).argmax())
     finding = f"{percent(left[-1] / (came[0] or math.nan), 1)} of {count(came[0], 'row')} survive the filters"
-    detail = f"; {stages[worst]} removes the most ({count(removed[worst])})" if removed[worst] > 0 else ""
-    title(figure, finding + detail)
+    lost = came[worst] - left[worst]
+    idle = [stage for place, stage in enumerate(stages) if place not in shown]
+    detail = f"; {stages[worst]} removes the most ({count(lost)})" if lost > 0 else ""
+    title(figure, finding + detail, f"Removed nothing: {', '.join(idle)}." if idle else "")
     return figure
+
+
+def _counts(rows: list[Row], stages: list[str], sources: list[str], column: str) -> np.ndarray:
+    """(stages, sources) sums of a column."""
+    found = np.zeros((len(stages), len(sources)))
+    for row, value in zip(rows, np.nan_to_num(numbers(rows, column)), strict=True):
+        found[stages.index(str(row["stage"])), sources.index(str(row["source"]))] += value
+    return found
+
+
+def _lost(rows: float) -> str:
+    return f" (−{count(rows)})" if rows else ""
+
+
+def _most(stage: str, rules: Sequence[Row]) -> str:
+    """The three rules that removed most at a stage, and how many more there are."""
+    mine = sorted((row for row in rules if row["stage"] == stage), key=lambda row: -float(row["rows"]))
+    most = [f"{str(row['rule']).replace('_', ' ')} {count(float(row['rows']))}" for row in mine[:3]]
+    return ", ".join(most + [count(len(mine) - 3, "more rule")] * (len(mine) > 3))
+
+
+def _stacked(axes: Axes, values: np.ndarray, sources: list[str]) -> None:
+    """Bars of (stages, sources) over those of all rows, source by source."""
+    edge, colours = np.zeros(len(values)), part_colours(sources)
+    for index, source in enumerate(sources):
+        part = values[:, index]
+        label = source if part.any() else ""
+        axes.barh(np.arange(len(values)), part, left=edge, color=colours[source], height=0.68, label=label)
+        edge = edge + part
+    axes.barh(0, 0, color=FAINT, label="removed here")
 
 
 @figure_of

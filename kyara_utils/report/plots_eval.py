@@ -15,6 +15,7 @@ from kyara_utils.report.style import (
     WIDTH,
     canvas,
     cells_of,
+    count,
     errors,
     figure_of,
     model_colours,
@@ -185,16 +186,24 @@ def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
 @figure_of
 def published_differences(rows: list[Row]) -> Figure:
     """Rows of claims.csv {label, model_a, model_b, difference, low, high, se} → dot and 95 % interval each, in standard
-    errors, since points of an exam and of a judge share no scale. Scores without a known error are left out."""
+    errors, since points of an exam and of a judge share no scale. Scores without a known error are left out, and so are
+        the parts of a benchmark (label `name: part`) but for its overall score: the table has them all."""
+    whole = [row for row in rows if ":" not in str(row["label"]) or str(row["label"]).endswith(": Overall")] or rows
+    parts, rows = len(rows) - len(whole), whole
     error = numbers(rows, "se")
     known = [row for row, one in zip(rows, error, strict=True) if one > 0]
     values = {column: numbers(known, column) / error[error > 0] for column in ("difference", "low", "high")}
-    labels = [f"{short(row['label'], 40)} {_script(row['model_a'])}".strip() for row in known]
+    labels = [f"{short(row['label'], 40)} {_script(row['model_a'])}".strip() + _size(row) for row in known]
     figure = _forest(labels, values, [INK] * len(known))
     figure.axes[0].set_xlabel("published difference in standard errors (some assumed, see the table)")
-    what = f"published differences to {rows[0]['model_b']}, parts included,"
-    title(figure, _apart(values, what), "Kyara's model card; n and errors as in the claims check.")
+    what = f"published differences to {rows[0]['model_b']}"
+    left_out = f" {count(parts, 'part')} of benchmarks left out." if parts else ""
+    title(figure, _apart(values, what), f"Kyara's model card; errors as in the claims check.{left_out}")
     return figure
+
+
+def _size(row: Row) -> str:
+    return f", n = {row['n']}" if row.get("n") not in ("", None) else ""
 
 
 def _script(model: str) -> str:

@@ -7,7 +7,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kyara_utils.report.style import FAINT, INK, MODEL_COLOURS, canvas, count, figure_of, names, numbers, percent, title
+from kyara_utils.report.style import (
+    FAINT,
+    INK,
+    MODEL_COLOURS,
+    canvas,
+    count,
+    figure_of,
+    names,
+    numbers,
+    title,
+    with_interval,
+)
 from kyara_utils.runs.tables import Row
 
 VERDICTS = ("A", "C", "B")
@@ -47,14 +58,14 @@ def judge_agreement(rows: list[Row]) -> Figure:
     _draw_confusion(left, table)
     _draw_margins(right, numbers(rows, "margin_forward"), numbers(rows, "margin_reverse"))
     favoured = [v == "A" for v in forward if v in ("A", "B")] + [v == "B" for v in reverse if v in ("A", "B")]
-    first, n, same = sum(favoured) / (len(favoured) or math.nan), table.sum(), np.trace(table)
+    n, same = table.sum(), np.trace(table)
     unread = len(rows) - n
-    agreement = f"{percent(same / n if n else math.nan)} of {count(n, 'pair')} (κ = {kappa(table):.2f})"
+    agreement = f"{with_interval(same, n)} of {count(n, 'pair')} (κ = {kappa(table):.2f})"
     note = f"{count(unread, 'pair')} with an unreadable verdict left out" if unread else ""
     title(
         figure,
-        f"After swapping, the judge agrees with itself on {agreement}; "
-        f"{percent(first)} of its decisions favour the first position",
+        f"After swapping, the judge agrees with itself on {agreement}; {with_interval(sum(favoured), len(favoured))} "
+        f"of its {count(len(favoured), 'decision')} favour the first position",
         note,
     )
     return figure
@@ -114,7 +125,7 @@ def length_difference(rows: list[Row]) -> Figure:
         return figure
     middle = np.median(values)
     axes.axvline(middle, color=MODEL_COLOURS["dpo"], linestyle="--", linewidth=1.2)
-    longer = f"{percent((values > 0).mean())} of {count(len(values), 'pair')}"
+    longer = f"{with_interval((values > 0).sum(), len(values))} of {count(len(values), 'pair')}"
     title(figure, f"The chosen answer is the longer one in {longer} (median {middle:+,.0f} characters, dashed)")
     return figure
 

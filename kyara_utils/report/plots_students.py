@@ -18,6 +18,7 @@ from kyara_utils.report.style import (
     title,
 )
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import wilson
 
 
 @figure_of
@@ -34,6 +35,7 @@ def rounds(rows: list[Row]) -> Figure:
         axes.set(xlabel="round (0: before DPO)", ylabel=name, xlim=(-0.4, at.max() + 0.4))
         axes.set_xticks(np.unique(at))
         axes.margins(y=0.25)
+    left.set_ylim(0, 1.25 * np.nanmax(loss, initial=0.1))
     right.set_title("over the round's own pairs, after it")
     right.axhline(0, color=INK, linestyle=":", linewidth=0.8)
     last = count(at.max(), "round")
@@ -53,11 +55,12 @@ def generation(rows: list[Row]) -> Figure:
         model = str(row["model"])
         y = checks.index(str(row["check"])) + height * (models.index(model) - (len(models) - 1) / 2)
         axes.barh(y, good / of, height=0.9 * height, color=colours[model])
-        axes.annotate(
-            f"{good:.0f} of {of:.0f}", (good / of, y), (4, 0), textcoords="offset points", va="center", size=7.5
-        )
+        low, high = wilson(good, int(of)) if of > 0 and not math.isnan(good) else (math.nan, math.nan)
+        axes.plot([low, high], [y, y], color=INK, linewidth=0.9)
+        at = (np.nanmax([good / of, high, 0]), y)
+        axes.annotate(f"{good:.0f} of {of:.0f}", at, (4, 0), textcoords="offset points", va="center", size=7.5)
     axes.set_yticks(range(len(checks)), [check.replace("_", " ") for check in checks])
-    axes.set(ylim=(len(checks) - 0.5, -0.5), xlim=(0, 1.15), xlabel="share of answers")
+    axes.set(ylim=(len(checks) - 0.5, -0.5), xlim=(0, 1.2), xlabel="share of answers, with its 95 % interval")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     handles = [axes.barh(0, 0, color=colours[model], label=model) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(models))

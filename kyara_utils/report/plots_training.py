@@ -41,7 +41,7 @@ def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label
     steps, values = steps[known], values[known]
     if len(values) > 20:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
-    axes.plot(steps, smooth(values), color=colour, marker="." if len(values) < 3 else "", label=label)
+    axes.plot(steps, smooth(values), color=colour, marker="." if len(values) < FEW else "", label=label)
     if label and len(values):
         axes.annotate(f" {label}", (steps[-1], smooth(values)[-1]), color=colour, va="center", size=7.5)
 
@@ -102,13 +102,19 @@ def dpo_curve(rows: list[Row]) -> Figure:
     rewards.axhline(0, color=INK, linestyle=":", linewidth=0.8)
     rewards.set(title="implicit rewards", xlabel="step")
     rewards.margins(x=0.16)
-    share, wide = _ends(numbers(rows, "accuracy"))[1], _ends(numbers(rows, "margin"))[1]
-    last = count(np.nanmax(steps), "step")
+    late = max(1, len(rows) // 3)
+    share, wide = (_mean(numbers(rows, column)[-late:]) for column in ("accuracy", "margin"))
     title(
         figure,
-        f"DPO ends after {last} with chosen above rejected in {percent(share)} and a margin of {wide:.2f}",
+        f"In the last {late} of {count(np.nanmax(steps), 'step')} DPO puts chosen above rejected in {percent(share)} "
+        f"of the pairs, with a mean margin of {wide:.2f}",
+        "Each step is one batch of training pairs: what the model was just shown, not a test." if late < FEW else "",
     )
     return figure
+
+
+def _mean(values: np.ndarray) -> float:
+    return math.nan if np.isnan(values).all() else float(np.nanmean(values))
 
 
 @figure_of

@@ -24,6 +24,7 @@ from matplotlib.font_manager import fontManager
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 from kyara_utils.runs.tables import Row
+from kyara_utils.statistics.intervals import wilson
 
 STYLE = Path(__file__).with_name("kyara.mplstyle")
 WIDTH = 6.4  # inches, the text width of a page
@@ -43,6 +44,7 @@ PART_COLOURS = (
     "#882255",
     "#AA4499",
 )
+SOURCE_COLOURS = dict(zip(("rag", "followup", "rag_cited", "document", "math"), PART_COLOURS, strict=False))
 INK, FAINT = "#333333", "#c8c8c8"
 
 
@@ -124,7 +126,23 @@ def title_of(path: Path) -> str:
 
 def title(figure: Figure, finding: str, note: str = "") -> None:
     """Set the finding as the figure's title, wrapped to its width; `note` follows on a line of its own."""
-    figure.suptitle("\n".join([*textwrap.wrap(finding, 92), *textwrap.wrap(note, 92)]), x=0.01, ha="left")
+    lines = [line for text in (finding, note) for line in textwrap.wrap(text.replace(" %", "\u00a0%"), 92)]
+    figure.suptitle("\n".join(lines).replace("\u00a0", " "), x=0.01, ha="left")  # no line begins with a per cent sign
+
+
+def sentence(finding: str, note: str = "") -> Figure:
+    """A figure that only says its finding: one bar alone shows no more than a sentence does."""
+    figure = Figure(figsize=(WIDTH, 0.75 if note else 0.5))
+    title(figure, finding, note)
+    return figure
+
+
+def with_interval(k: float, n: float) -> str:
+    """k of n in per cent with its 95 % interval (Wilson), e.g. `53 % (36 to 69)`; `n/a` for n = 0."""
+    if not n or math.isnan(k) or math.isnan(n):
+        return "n/a"
+    low, high = wilson(k, int(n))
+    return f"{percent(k / n)} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def canvas(height: float = 3.6, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, np.ndarray]:
@@ -143,8 +161,11 @@ def model_colours(models: Iterable[str]) -> dict[str, str]:
 
 
 def part_colours(parts: Iterable[str]) -> dict[str, str]:
-    """Colour of each source or part, in order of appearance."""
-    return {name: PART_COLOURS[i % len(PART_COLOURS)] for i, name in enumerate(dict.fromkeys(parts))}
+    """Colour of each source or part: a source of ours has the same in every figure, others follow in their order."""
+    names = list(dict.fromkeys(parts))
+    spare = [colour for colour in PART_COLOURS if colour not in {SOURCE_COLOURS.get(name) for name in names}]
+    others = [name for name in names if name not in SOURCE_COLOURS]
+    return {name: SOURCE_COLOURS.get(name) or spare[others.index(name) % len(spare)] for name in names}
 
 
 def numbers(rows: list[Row], column: str) -> np.ndarray:

@@ -102,6 +102,30 @@ def paired_bootstrap(
     return float(difference.mean()), float(low), float(high), min(1.0, 2 * (tail + 1) / (n + 1))
 
 
+def paired_shares(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
+    """95 % interval of the difference of two shares on the same items (Newcombe 1998, Stat. Med. 17:2635, method 10).
+
+    Items that both models got right, only the first, only the second, neither. It is made of the Wilson intervals of
+    both shares, so it keeps a width where all items agree, as a bootstrap does not. (NaN, NaN) for no item.
+    """
+    n = both + first + second + neither
+    if not n:
+        return math.nan, math.nan
+    one, two = (both + first) / n, (both + second) / n
+    (low_1, high_1), (low_2, high_2) = wilson(both + first, n), wilson(both + second, n)
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    excess = both * neither - first * second
+    corrected = max(0.0, excess - n / 2) if excess > 0 else excess
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+    below = _joined(one - low_1, high_2 - two, phi)
+    above = _joined(high_1 - one, two - low_2, phi)
+    return one - two - below, one - two + above
+
+
+def _joined(x: float, y: float, phi: float) -> float:
+    return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+
 def mcnemar(b: int, c: int) -> float:
     """Exact two-sided p of McNemar's test (1947): b items only the first model got right, c only the
     second."""

@@ -23,7 +23,7 @@ def write_browser(found: Found, folder: Path, limit: int, story_page: Callable[.
     story_page: renders one row's fields as HTML. A row's story has its number in the index.
     """
     tables = entries.shown_tables(found, limit)
-    ids = {row["id"] for table in tables for row in table.shown()}
+    ids = {row["id"] for table in tables for row in table.shown(["id"])}
     known, children = entries.fates(found, ids), entries.pairs_of(found, ids)
     told, texts = ShardWriter(folder, "stories", STORIES), ShardWriter(folder, "texts", TEXTS)
     index: dict[str, list[Any]] = {name: [] for name in ("id", "question", "lang", "score", "tags", *FILTERS)}

@@ -3,7 +3,7 @@
 Of a large run an even sample of each table is shown, and its page says so; the tables themselves hold all rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class Table:
     rows: int
     kept: int
 
-    def shown(self) -> Iterator[Row]:
-        """The rows that are shown, in the table's order."""
-        for place, row in enumerate(iter_rows(self.path)):
+    def shown(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """The rows that are shown, in the table's order; only `columns`, if given."""
+        for place, row in enumerate(iter_rows(self.path, columns)):
             if (place + 1) * self.kept // self.rows > place * self.kept // self.rows:
                 yield row
 
