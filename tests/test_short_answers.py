@@ -28,7 +28,8 @@ POOL = [
         zip(("doc_a", "doc_a", "doc_b"), ("玉山", "玉山", "琵琶"), BODIES, strict=True)
     )
 ]
-PAIRS = "玉山的主峰海拔多少公尺？｜3952公尺\n台灣最高的山是哪一座？｜玉山\n玉山主峰的海拔比多少公尺高？｜三千公尺"
+PAIRS = "玉山的主峰海拔多少公尺？｜3952公尺\n台灣最高的山是哪一座？｜玉山"
+NO_SPAN = "玉山的主峰海拔多少公尺？｜3952公尺\n玉山主峰的海拔比多少公尺高？｜三千公尺"
 
 
 def teacher(pairs: str = PAIRS, again: str = "") -> Scripted:
@@ -61,13 +62,11 @@ def test_pairs_are_read_from_lines_and_json(written, pairs):
 
 
 def test_an_answer_must_be_a_piece_of_its_document_and_be_found_again():
-    kept, rejects = write_short_answers(teacher(), POOL[:1], wanted=3)
-    assert [(draft["question"], draft["gold"]) for draft in kept] == [
-        ("玉山的主峰海拔多少公尺？", "3952公尺"), ("台灣最高的山是哪一座？", "玉山"),
-    ]  # fmt: skip
+    kept, rejects = write_short_answers(teacher(NO_SPAN), POOL[:1], wanted=2)
+    assert [(draft["question"], draft["gold"]) for draft in kept] == [("玉山的主峰海拔多少公尺？", "3952公尺")]
     assert [row["rule"] for row in rejects] == ["not_a_span"]
-    kept, rejects = write_short_answers(teacher(again="四條弦"), POOL[:1], wanted=3)
-    assert not kept and [row["rule"] for row in rejects].count("not_answered_again") == 2
+    kept, rejects = write_short_answers(teacher(again="四條弦"), POOL[:1], wanted=2)
+    assert not kept and [row["rule"] for row in rejects] == ["not_answered_again"] * 2
 
 
 @pytest.mark.parametrize(
