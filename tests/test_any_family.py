@@ -199,7 +199,7 @@ def test_the_whole_way_of_a_student(student, rows, tmp_path):
     end = tokenizer.decode([turn_end(tokenizer)])
     assert end in tokenizer.decode(pair_ids(tokenizer, fit[0])["chosen_ids"])
 
-    sampling = {"max_tokens": 8, "temperature": 0.5, "seed": 0, "judge": "", "judge_mode": "logprob", "budget": 0.0}
+    sampling = {"max_tokens": 8, "temperature": 0.5, "seed": 0, "judges": [], "judge_mode": "logprob", "budget": 0.0}
     settings = DpoSettings(learning_rate=1e-3, batch_size=2, max_length=128, seed=1)
     rounds, _, _ = train_rounds(
         sft, fit, tmp_path, more_rounds=1, sampling=sampling, store=store, vocabulary=vocabulary, held_out=held_out,

@@ -12,7 +12,7 @@ from kyara_utils.evaluation import stages
 from kyara_utils.evaluation.golden import self_check
 from kyara_utils.evaluation.miniature import items
 from kyara_utils.llm import Response
-from kyara_utils.runs import KyaraError, params, read_csv, read_rows
+from kyara_utils.runs import KyaraError, params, read_csv, read_rows, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "08_eval.ipynb"
@@ -64,6 +64,8 @@ def notebook(tmp_path, monkeypatch):
     """A function that runs all cells and returns the namespace and what `run.finish` was given."""
     monkeypatch.delenv("KYARA_EVAL_DATA", raising=False)
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
+    trust = {"judge": "gemma-3-270m", "mode": "logprob", "right": 80, "as_tie": 0, "wrong": 20}
+    write_csv(tmp_path / "judge_tests.csv", [trust])
     shutil.copytree(self_check.BUNDLED / "alignbench", tmp_path / "golden" / "alignbench")
     told = [stages.Stage(name, tmp_path, SimpleNamespace(name=name)) for name in MODELS]
     monkeypatch.setattr(stages, "stages", lambda *_: told)
@@ -77,7 +79,8 @@ def notebook(tmp_path, monkeypatch):
     def run_all(**given):
         finished = {}
         run = SimpleNamespace(
-            root=tmp_path, store_path=tmp_path, path=lambda name: tmp_path / name, input=lambda *_: tmp_path,
+            root=tmp_path, store_path=tmp_path, path=lambda name: tmp_path / name,
+            input=lambda step, name: tmp_path / ("judge_tests.csv" if name == "judge_tests" else ""),
             finish=lambda **outputs: finished.update(outputs),
         )  # fmt: skip
         space = {name: parameter.default for name, parameter in params.declared(NOTEBOOK).items()}
@@ -110,6 +113,8 @@ def test_without_data_the_cards_lines_stay_empty(tmp_path, notebook):
         "maths",
         "instruction_following",
     }
+    for row in space["pairwise"]:  # the tested judge's errors are in every interval
+        assert 0 <= row["low"] <= row["corrected"] <= row["high"] <= 1 and row["n"]
     page = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     assert "7 of 13 published differences" in page and "| slip |" in page
 

@@ -6,10 +6,10 @@ from kyara_utils.llm.client import Response
 from kyara_utils.preference import (
     Pair,
     form_pairs,
-    judge_known,
     judge_pairs,
     judge_rows,
     judge_summary,
+    known_pairs,
     mix,
     rlaif_preferences,
     spin_preferences,
@@ -115,16 +115,13 @@ def test_a_cut_answer_is_never_chosen():
     assert not kept and [row["rule"] for row in rejected] == ["chosen_truncated"]
 
 
-def test_a_judge_is_tried_on_pairs_whose_verdict_is_known():
-    """An answer against the answer to another question: a judge that fails this knows nothing."""
-    rows = [(f"問{number}", f"好答案{number}") for number in range(4)]
-
-    def right(one, two):
-        return 1.0 if int(one[-1]) < int(two[-1]) else -1.0
-
-    outcomes = [verdict.outcome for verdict in judge_known(Judge(right), rows, "logprob")]
-    assert outcomes == ["first", "first", "first", "second"]
-    assert judge_known(Judge(right), rows[:1], "logprob") == []
+def test_known_pairs_are_at_chance_for_a_judge_who_always_says_first():
+    """An answer against the answer to another question, the right one first in every other pair."""
+    tests = known_pairs([(f"問{number}", f"好答案{number}") for number in range(4)])
+    assert [test.label for test in tests] == ["first", "second", "first", "second"]
+    right = [test.pair.first if test.label == "first" else test.pair.second for test in tests]
+    assert right == [f"好答案{number}" for number in range(4)]
+    assert known_pairs([("問", "答")]) == [] == known_pairs([("問", "答"), ("再問", "答 ")])
 
 
 def test_spin_prefers_the_data_to_the_model():

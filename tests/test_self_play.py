@@ -8,7 +8,7 @@ from test_preference import answer
 
 from kyara_utils.llm.client import Response
 from kyara_utils.llm.endpoints import Model
-from kyara_utils.preference import judge_pairs, sppo_preferences
+from kyara_utils.preference import LlmJudge, Panel, judge_pairs, sppo_preferences
 from kyara_utils.preference.judge import Verdict
 from kyara_utils.preference.preference_rows import preference
 from kyara_utils.preference.rounds import train_rounds
@@ -51,11 +51,13 @@ class Judge:
         return found
 
 
+def panel(margin=None):
+    return Panel([LlmJudge(Judge(margin), "logprob")], models={})
+
+
 def test_the_best_and_the_worst_answer_with_their_mean_chances():
     """uclaml/SPPO compute_prob.py: the mean over all answers, the answer itself at one half included."""
-    (row,), rejects = sppo_preferences(
-        Model3("xx", "x", "xxxx"), Judge(), {"q": ["r1"]}, samples=3, mode="logprob", max_tokens=9
-    )
+    (row,), rejects = sppo_preferences(Model3("xx", "x", "xxxx"), panel(), {"q": ["r1"]}, samples=3, max_tokens=9)
     chance = lambda margin: 1 / (1 + 2.718281828459045**-margin)  # noqa: E731
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("xxxx", "x") and not rejects
     assert row["chosen_win"] == pytest.approx((chance(3) + chance(2) + 0.5) / 3, abs=1e-5)
@@ -72,7 +74,7 @@ def test_chosen_is_the_best_answer_that_came_to_an_end():
             found = super().ask(requests, **more)
             return [Response(r.call_id, r.text, "length" if len(r.text) != 2 else "stop") for r in found]
 
-    (row,), _ = sppo_preferences(Cutting("xx", "x", "xxxx"), Judge(), {"q": []}, samples=3, mode="logprob")
+    (row,), _ = sppo_preferences(Cutting("xx", "x", "xxxx"), panel(), {"q": []}, samples=3)
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["rejected_cut"]) == ("xx", "x", True)
 
 
@@ -88,7 +90,7 @@ def test_chosen_is_the_best_answer_that_came_to_an_end():
 )
 def test_every_prompt_is_a_pair_or_a_reject(model, margin, rule):
     """A prompt that vanishes between sampling and ranking is a row lost."""
-    kept, rejects = sppo_preferences(model, Judge(margin), {"q": [], "r": []}, samples=3, mode="logprob")
+    kept, rejects = sppo_preferences(model, panel(margin), {"q": [], "r": []}, samples=3)
     assert not kept and [row["rule"] for row in rejects] == [rule, rule]
     assert len({row["id"] for row in rejects}) == 2
 
@@ -101,10 +103,17 @@ def test_chances_of_written_verdicts():
     assert mean_wins(3, [1.0, 1.0, 0.5]) == pytest.approx([2.5 / 3, 1 / 3, 1 / 3], abs=1e-6)
 
 
+def test_no_answer_is_asked_for_a_judge_that_is_refused():
+    """Samples cost as much whether or not somebody may rank them."""
+    model = Model3("a", "b")
+    kept, rejects = sppo_preferences(model, Panel([], models={}), {"q": [], "r": []}, samples=2)
+    assert not kept and not model.asked and [row["rule"] for row in rejects] == ["judge_below_bar"] * 2
+
+
 def test_samples_differ_in_seed():
     """Equal requests are one call in the ledger: five samples would be one answer five times."""
     model = Model3("a", "b")
-    sppo_preferences(model, Judge(), {"q": []}, samples=2, mode="logprob", seed=7)
+    sppo_preferences(model, panel(), {"q": []}, samples=2, seed=7)
     assert [request.seed for request in model.asked] == [7, 57]
     assert judge_pairs(Judge(), [], "logprob") == [] and answer("m", "p")["text"] == "x"
 
@@ -119,7 +128,7 @@ def spin(rows):
     return [*(pair(row) for row in rows[:4]), judged]
 
 
-SAMPLING = {"max_tokens": 8, "temperature": 0.5, "seed": 0, "judge": "none", "judge_mode": "logprob", "budget": 0.0}
+SAMPLING = {"max_tokens": 8, "temperature": 0.5, "seed": 0, "judges": ["none"], "judge_mode": "logprob", "budget": 0.0}
 TRAINING = dict(learning_rate=1e-3, epochs=1, max_length=64, gradient_accumulation=1, batch_size=2, beta=0.1, seed=1)
 
 
@@ -168,9 +177,8 @@ def test_soft_rounds_train_on_win_probabilities(base, spin, rows, tmp_path, monk
 
     from kyara_utils.preference import rounds as module
 
-    real = module.connect
     monkeypatch.setattr(module, "sppo_preferences", ranked)
-    monkeypatch.setattr(module, "connect", lambda name, *given: Ranker() if name == "none" else real(name, *given))
+    monkeypatch.setattr(module, "open_panel", lambda names, *given: Ranker())
     monkeypatch.setitem(SAMPLING, "sppo_samples", 3)
     rounds, _, usage = play(base, own, tmp_path, rows, more_rounds=1, loss="sppo_soft")
     target = [0.5 * ((w - 0.5) ** 2 + 0.2**2) / 0.1**2 for w in (0.8, 0.7)]

@@ -1,13 +1,18 @@
 """Preference pairs: several models' answers judged in both orders (RLAIF), and the model against its data (SPIN)."""
 
+from kyara_utils.preference.best_worst import ranked_preferences
 from kyara_utils.preference.candidates import answer_all, answer_prompts, students
-from kyara_utils.preference.judge import Pair, Verdict, judge_known, judge_pairs
-from kyara_utils.preference.judge_report import judge_rows, judge_summary, pair_lines
+from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
+from kyara_utils.preference.judge_report import judge_rows, judge_summary, model_wins, pair_lines
+from kyara_utils.preference.judge_test import report_lines, trust_line, try_judge, try_panel
+from kyara_utils.preference.judges import LlmJudge, Panel, open_panel
+from kyara_utils.preference.labelled_pairs import known_pairs, read_labelled
 from kyara_utils.preference.preference_rows import form_pairs, mix, rlaif_preferences, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 
 __all__ = [
-    "Pair", "Verdict", "answer_all", "answer_prompts", "form_pairs", "judge_known", "judge_pairs",
-    "judge_rows", "judge_summary", "mix", "pair_lines", "rlaif_preferences", "spin_preferences", "sppo_preferences",
-    "students",
+    "LlmJudge", "Pair", "Panel", "Verdict", "answer_all", "answer_prompts", "form_pairs", "judge_pairs", "judge_rows",
+    "judge_summary", "known_pairs", "mix", "model_wins", "open_panel", "pair_lines", "ranked_preferences",
+    "read_labelled", "report_lines", "rlaif_preferences", "spin_preferences", "sppo_preferences", "students",
+    "trust_line", "try_judge", "try_panel",
 ]  # fmt: skip

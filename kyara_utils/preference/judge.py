@@ -19,12 +19,16 @@ CUE = {"role": "assistant", "content": "My final verdict is: [["}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt; `first` and `second` are only names of positions in the forward order."""
+    """Two answers to one prompt; `first` and `second` are only names of positions in the forward order.
+
+    models: who wrote them, where that is known: a judge is not asked about its own answers.
+    """
 
     id: str
     prompt: str
     first: str
     second: str
+    models: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Verdict:
     """Both orders of one pair, seen from the forward order: A is `first`, B is `second`.
 
     outcome: `first` or `second` when both orders agree, `tie` (a C, or unreadable in one order), `inconsistent`
-    (the judge followed the position), `unscored` (no verdict in either order). Margins: log P(A) − log P(B), log units,
-    with the judge's mean liking for position A over the run taken out; None in text mode.
+    (the judge followed the position), `unscored` (no verdict in either order), or why nobody was asked (`judges`).
+    Margins: log P(A) − log P(B), log units, with the judge's mean liking for position A over the run taken out, which
+    is `liking`; None in text mode.
     """
 
     pair_id: str
@@ -43,52 +48,42 @@ class Verdict:
     margin_forward: float | None
     margin_reverse: float | None
     call_ids: tuple[str, ...]
+    liking: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dict for JSON and CSV."""
         return asdict(self)
 
 
-def judge_pairs(client: Client, pairs: list[Pair], mode: str = "text", tie_margin: float = 0.0) -> list[Verdict]:
-    """Judge every pair in both orders; `mode` is `text` or `logprob`. 2 × len(pairs) calls."""
+def judge_pairs(
+    client: Client, pairs: list[Pair], mode: str = "text", tie_margin: float = 0.0, repeat: int = 0
+) -> list[Verdict]:
+    """Judge every pair in both orders; `mode` is `text` or `logprob`. 2 × len(pairs) calls.
+
+    repeat: number of this asking among several of the same pairs; each is a call of its own.
+    """
     prompt = load_prompt("preference/judge")
     orders = [prompt.messages(prompt=p.prompt, answer=p.first, prediction=p.second) for p in pairs]
     orders += [prompt.messages(prompt=p.prompt, answer=p.second, prediction=p.first) for p in pairs]
     if mode == "text":
-        requests = [Request(messages, max_tokens=1024) for messages in orders]
+        requests = [Request(messages, max_tokens=1024, sample=repeat) for messages in orders]
         responses = client.ask(requests, label="judge", check=verdict_problem)
         tags = [read_verdict(response.text) for response in responses]
-        margins: list[float | None] = [None] * len(tags)
+        margins, liking = [None] * len(tags), None
     else:
-        requests = [Request([*messages, CUE], max_tokens=1, top_logprobs=TOP) for messages in orders]
+        requests = [Request([*messages, CUE], max_tokens=1, top_logprobs=TOP, sample=repeat) for messages in orders]
         responses = client.ask(requests, label="judge")
-        margins = centred([margin(response) for response in responses])
+        margins, liking = centred([margin(response) for response in responses])
         tags = [tag_of(value, tie_margin) for value in margins]
     half = len(pairs)
     return [
-        _verdict(pair, tags[i], tags[half + i], margins[i], margins[half + i], responses[i], responses[half + i])
-        for i, pair in enumerate(pairs)
+        _verdict(pair, *(both[i::half] for both in (tags, margins, responses)), liking) for i, pair in enumerate(pairs)
     ]
 
 
 def verdict_problem(text: str) -> str:
     """What is wrong with a judge's answer, for a second try; "" when it holds a verdict."""
     return "" if VERDICT.search(text) else "no verdict [[A]], [[B]] or [[C]]"
-
-
-def judge_known(
-    client: Client, rows: list[tuple[str, str]], mode: str = "text", tie_margin: float = 0.0
-) -> list[Verdict]:
-    """Judge pairs whose right verdict is known: (prompt, answer) rows against the next row's answer, `first` is right.
-
-    A judge that cannot tell an answer from one to another question should not be believed about finer differences.
-    """
-    others = [*rows[1:], rows[0]] if len(rows) > 1 else []
-    pairs = [
-        Pair(f"known-{number}", prompt, answer, other)
-        for number, ((prompt, answer), (_, other)) in enumerate(zip(rows, others, strict=False))
-    ]
-    return judge_pairs(client, pairs, mode, tie_margin)
 
 
 def read_verdict(text: str) -> str:
@@ -103,11 +98,11 @@ def margin(response: Response) -> float | None:
     return found["A"] - found["B"] if len(found) == 2 else None
 
 
-def centred(margins: list[float | None]) -> list[float | None]:
-    """Take the mean liking for position A out: over both orders of all pairs it measures position alone."""
+def centred(margins: list[float | None]) -> tuple[list[float | None], float]:
+    """Take the mean liking for position A out, and return it too: over both orders it measures position alone."""
     known = [value for value in margins if value is not None]
     mean = sum(known) / len(known) if known else 0.0
-    return [None if value is None else value - mean for value in margins]
+    return [None if value is None else value - mean for value in margins], mean
 
 
 def tag_of(value: float | None, tie_margin: float) -> str:
@@ -119,12 +114,16 @@ def tag_of(value: float | None, tie_margin: float) -> str:
     return "A" if value > 0 else "B"
 
 
-def _verdict(pair: Pair, forward: str, reverse: str, ahead, behind, one: Response, two: Response) -> Verdict:
-    swapped = {"A": "B", "B": "A"}.get(reverse, reverse)
+def _verdict(
+    pair: Pair, tags: list[str], margins: list[float | None], responses: list[Response], liking: float | None
+) -> Verdict:
+    """Each list holds the forward and the reverse order."""
+    forward, reverse = tags[0], {"A": "B", "B": "A"}.get(tags[1], tags[1])
+    ahead, behind = margins
     return Verdict(
-        pair.id, forward, swapped, outcome_of(forward, swapped),
+        pair.id, forward, reverse, outcome_of(forward, reverse),
         None if ahead is None else round(ahead, 4), None if behind is None else round(-behind, 4),
-        (one.call_id, two.call_id),
+        tuple(response.call_id for response in responses), None if liking is None else round(liking, 4),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ chosen = the training answer, rejected = what the SFT model says, "for the High 
 import json
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import combinations
 
 from kyara_utils.llm import load_prompt
@@ -17,27 +18,34 @@ from kyara_utils.runs.tables import Row
 STEP = "06_dpo_pair_judging"
 
 
-def form_pairs(answers: list[Row], per_prompt: int = 2, seed: int = 0) -> tuple[list[tuple[Pair, Row, Row]], list[Row]]:
+def form_pairs(
+    answers: list[Row], per_prompt: int = 2, seed: int = 0, may_judge: Callable[[tuple[str, str]], bool] | None = None
+) -> tuple[list[tuple[Pair, Row, Row]], list[Row]]:
     """Choose `per_prompt` pairs of different models' answers to each prompt; which comes first is drawn by seed.
 
-    Rejects single answers: call_failed, empty; and pairs: same_text. One walk over the answers, then the pairs of each
-    prompt alone. Holds all answers, some 1.5 kB each: good for 1,000,000 of them.
+    may_judge: whether somebody may judge answers of these two models; other pairs are not drawn. Rejects single
+    answers: call_failed, empty; pairs: same_text; and prompts: own_answer, where nobody may judge any of its pairs. One
+    walk over the answers, then the pairs of each prompt alone. Holds all answers, some 1.5 kB each: good for 1,000,000.
     """
     usable, rejects = _usable(answers)
     picker, groups, pairs = random.Random(seed), defaultdict(list), []
     for row in usable:
         groups[row["prompt"]].append(row)
     for prompt in sorted(groups):
-        rows = sorted(groups[prompt], key=lambda row: row["model"])
-        options = list(combinations(rows, 2))
+        made = list(combinations(sorted(groups[prompt], key=lambda row: row["model"]), 2))
+        options = [pair for pair in made if not may_judge or may_judge((pair[0]["model"], pair[1]["model"]))]
+        if made and not options:
+            row = {"id": content_id(prompt, prefix="rank_", n=12), "prompt": prompt}
+            rejects.append(reject(STEP, "own_answer", row))
         for one, two in picker.sample(options, min(per_prompt, len(options))):
             if picker.random() < 0.5:
                 one, two = two, one
-            pair_id = content_id(prompt, one["text"], two["text"], prefix="pair_", n=12)
-            if one["text"] == two["text"]:
+            models, texts = (one["model"], two["model"]), (one["text"], two["text"])
+            pair_id = content_id(prompt, *texts, prefix="pair_", n=12)
+            if texts[0] == texts[1]:
                 rejects.append(reject(STEP, "same_text", {"id": pair_id, "first": one, "second": two}))
             else:
-                pairs.append((Pair(pair_id, prompt, one["text"], two["text"]), one, two))
+                pairs.append((Pair(pair_id, prompt, *texts, models), one, two))
     return pairs, rejects
 
 
@@ -58,8 +66,8 @@ def rlaif_preferences(
 ) -> tuple[list[Row], list[Row]]:
     """Keep the pairs whose verdict is the same in both orders; `parents` names the rows that each prompt comes from.
 
-    Rejects: inconsistent, tie, unscored, and chosen_truncated, since a preferred answer that the token limit cut
-    would teach the model to run on.
+    Rejects: inconsistent, tie, unscored; own_answer and judge_below_bar, where nobody was asked; and chosen_truncated,
+    since a preferred answer that the token limit cut would teach the model to run on.
     """
     kept, rejects = [], []
     for (pair, one, two), verdict in zip(pairs, verdicts, strict=True):

@@ -11,6 +11,7 @@ from kyara_utils.llm import add_usage, connect, trained
 from kyara_utils.models.loading import load_model, load_tokenizer
 from kyara_utils.models.serving import servable
 from kyara_utils.preference.candidates import answer_prompts
+from kyara_utils.preference.judges import open_panel
 from kyara_utils.preference.preference_rows import mix, spin_preferences
 from kyara_utils.preference.sppo import sppo_preferences
 from kyara_utils.runs.errors import KyaraError
@@ -77,9 +78,8 @@ def play(
         made, rejects = spin_preferences(gold, samples)
         usage = client.usage
         if sppo:
-            with connect(sampling["judge"], store, vocabulary, sampling["budget"]) as judge:
-                ranked, rejected = sppo_preferences(
-                    client, judge, sppo, sampling["sppo_samples"], sampling["judge_mode"], **limits
-                )
+            asked = (sampling["judges"], store, vocabulary, sampling["budget"], sampling["judge_mode"])
+            with open_panel(*asked) as judge:
+                ranked, rejected = sppo_preferences(client, judge, sppo, sampling["sppo_samples"], **limits)
             made, rejects, usage = made + ranked, rejects + rejected, add_usage(client.usage, judge.usage)
     return made, rejects, usage

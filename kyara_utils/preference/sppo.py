@@ -2,8 +2,8 @@
 
 Paper: https://arxiv.org/abs/2405.00675, algorithm 1. As in its reference implementation (uclaml/SPPO: generate.py,
 rank.py, compute_prob.py) the best answer becomes chosen and the worst rejected, each with its mean chance to beat an
-answer of the same prompt, itself included at one half. There a ranker scores answers, here the pair judge compares them
-in both orders.
+answer of the same prompt, itself included at one half. There a ranker scores answers, here any judge compares them in
+both orders.
 """
 
 import math
@@ -13,7 +13,8 @@ from statistics import mean
 
 from kyara_utils.llm import Client, load_prompt
 from kyara_utils.preference.candidates import several_answers
-from kyara_utils.preference.judge import Pair, Verdict, judge_pairs
+from kyara_utils.preference.judge import Pair, Verdict
+from kyara_utils.preference.judges import Panel
 from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.runs import content_id, reject
 from kyara_utils.runs.tables import Row
@@ -22,26 +23,29 @@ WRITTEN = {"A": 1.0, "C": 0.5, "B": 0.0}
 
 
 def sppo_preferences(
-    client: Client, judge: Client, parents: dict[str, list[str]], samples: int = 5, mode: str = "text",
-    max_tokens: int = 160, temperature: float = 0.7, seed: int = 0,
+    client: Client, judge: Panel, parents: dict[str, list[str]], samples: int = 5, max_tokens: int = 160,
+    temperature: float = 0.7, seed: int = 0,
 ) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Answer each prompt `samples` times and return (preference rows, rejects), one or the other for each prompt.
 
     `parents`: ids of the rows that a prompt comes from, by prompt. Calls: samples a prompt, and of the judge at most
     samples × (samples − 1). Rows carry `chosen_win` and `rejected_win`, from 0 to 1. Rejects: too_few_answers (fewer
     than two distinct ones arrived), unscored (a pair without a verdict), chosen_truncated (the token limit cut all that
-    could be chosen), and same_chance (none is worse than the chosen one). Holds all answers of all prompts, some 2 kB
-    each, and a verdict for each pair: good for 100,000 prompts.
+    could be chosen), same_chance (none is worse than the chosen one), and judge_below_bar before anything is asked.
+    Holds all answers of all prompts, some 2 kB each, and a verdict for each pair: good for 100,000 prompts.
     """
     prompts = sorted(parents)
+    if not judge.members:
+        rows = [{"id": content_id(prompt, prefix="sppo_", n=12), "prompt": prompt} for prompt in prompts]
+        return [], [reject(STEP, "judge_below_bar", row) for row in rows]
     rounds = several_answers(client, prompts, samples, max_tokens, temperature, seed)
     groups = {prompt: _distinct(rows) for prompt, rows in zip(prompts, zip(*rounds, strict=True), strict=True)}
     pairs = [pair for prompt, group in groups.items() for pair in _pairs(prompt, group)]
-    verdicts = {verdict.pair_id: verdict for verdict in judge_pairs(judge, pairs, mode)}
+    verdicts = {verdict.pair_id: verdict for verdict in judge.verdicts(pairs)}
     kept, rejects = [], []
     for prompt, group in groups.items():
         judged = [verdicts[pair.id] for pair in _pairs(prompt, group)]
-        rule, row = _ranked(prompt, group, judged, judge.model.name, parents[prompt])
+        rule, row = _ranked(prompt, group, judged, judge.name, parents[prompt])
         (rejects if rule else kept).append(reject(STEP, rule, row) if rule else row)
     return kept, rejects
 

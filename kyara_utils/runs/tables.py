@@ -1,9 +1,11 @@
 """Parquet in and out, content-hash ids and the reject row: the shapes every step exchanges (`runs.schemas`)."""
 
 import csv
+import gzip
 import hashlib
 import json
 import random
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -147,9 +149,9 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """Read small JSON Lines whole, blank lines left out; a bad line is named by its number."""
+    """Read small JSON Lines whole, plain or gzipped, blank lines left out; a bad line is named by its number."""
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").split("\n"), 1):  # U+2028 ends no line
+    for number, line in enumerate(_text(Path(path)).split("\n"), 1):  # U+2028 ends no line
         try:
             rows += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
@@ -157,11 +159,19 @@ def read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
+def _text(path: Path) -> str:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            return file.read().decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise KyaraError(f"cannot read {path} ({error}); give a whole file in UTF-8") from error
+
+
 def read_any(path: Path) -> list[Row]:
-    """Read a small Parquet or JSON Lines file whole."""
+    """Read a small Parquet or JSON Lines file whole, the latter also gzipped."""
     if not path.is_file():
         raise KyaraError(f"no file {path}; give a .parquet or .jsonl of rows")
-    return read_jsonl(path) if path.suffix == ".jsonl" else read_rows(path)
+    return read_jsonl(path) if path.name.endswith((".jsonl", ".jsonl.gz")) else read_rows(path)
 
 
 def sample(items: list[Row], n: int, seed: int) -> list[Row]:

@@ -8,6 +8,7 @@ from kyara_utils.evaluation.judged.agreement import length_preference, position_
 from kyara_utils.evaluation.judged.rated import turns_of
 from kyara_utils.evaluation.summary import by
 from kyara_utils.preference.judge import Pair, judge_pairs
+from kyara_utils.preference.judge_report import corrected, trust_of
 from kyara_utils.runs.tables import Row
 from kyara_utils.statistics.intervals import wilson
 
@@ -39,6 +40,15 @@ def judge_models(
                  "judge": f"{judge.name}, {judge.mode}"}
             )  # fmt: skip
     return rows
+
+
+def corrected_wins(counts: Sequence[Row], tested: Sequence[Row], judge: str, mode: str) -> list[Row]:
+    """Rows of `count_pairs` with model_a's win rate: raw, and corrected with low and high, in [0, 1].
+
+    tested: step 06's rows of judge tests; the one of this judge in this mode corrects (see `corrected_win_rate`).
+    """
+    trust = trust_of(tested, judge, mode)
+    return [row | corrected(row, trust) for row in counts]
 
 
 def category_wins(judged: Sequence[Row]) -> list[Row]:
