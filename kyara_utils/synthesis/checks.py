@@ -130,7 +130,7 @@ def support_limit(text: str, support: Support = FULL.support) -> float:
 def unsupported(text: str, sources: Iterable[str], support: Support = FULL.support) -> str:
     """Too few of the terms, and of the characters, stand in the sources: the answer is not from the documents.
 
-    Measured on tests/fixtures/strong_answers.yaml: answers from their document hold 0.57 or more of the characters,
+    Measured on tests/fixtures/strong_answers.yaml: answers from their document hold 0.49 or more of the characters,
     answers about another subject 0.44 or less. What is half right passes; `faithfulness` judges statement by statement.
     """
     terms, characters = supported_share(text, sources)
@@ -157,7 +157,7 @@ def _basic(
     text: str, language: str, examples: Iterable[str], sources: Sequence[str], short: bool, style: Style
 ) -> Iterable[tuple[str, str]]:
     yield "only_stop_words", only_stop_words(text)
-    yield "leaked_prompt", leaked_prompt(text, examples, sources) or (_found(_REWRITE_TALK, text) if short else "")
+    yield "leaked_prompt", leaked_prompt(text, examples, sources) or _found(_REWRITE_TALK, text if short else text[:12])
     yield "refusal", declined(text, language)
     yield "wrong_script", wrong_script(text, language)
     yield "mainland_term", mainland_term(text, language, sources)

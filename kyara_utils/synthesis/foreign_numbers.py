@@ -26,6 +26,7 @@ _NUMBER = re.compile(
 _CHINESE = re.compile(r"[零〇一二兩三四五六七八九十百千萬億]{2,20}")
 _MULTIPLE = re.compile(r"\s*(百萬|千萬|百|千|萬|億|兆|(?:hundred|thousand|[mbtr]+illion)\b)")
 _MARKER = re.compile(r"^[\s>#*_-]*[（(]?\d{1,3}[.、)）:：](?!\d)|^[\s>#*_-]*\d{1,2}\s*[️⃣]+|^\s*\[\^?\d{1,3}\]", re.M)
+_CIRCLED = re.compile("[①-⒛⓪❶-➓]")
 _ORDINAL = re.compile(
     r"(?:步驟|階段|第|方法|方案|要點|重點|層次|例|情境|問題|Step|Part|Phase|Level|Example|Q|Option|Stage)\s*\d{1,3}(?!\d)(?!\s*世紀)",
     re.I,
@@ -53,11 +54,16 @@ _ABOUT = re.compile(
     r"|over|under|more than|less than|approximately|~|≈)",
     re.I,
 )
-_DERIVED = re.compile(
-    r"差|多|少|增|減|升|降|漲|跌|共|合計|總|平均|倍|占|佔|比|歷時|之後|以後|後|前|間隔|經過|期間|年間|持續|享年"
-    r"|歲|距|加|乘|除|等於|換算|折合|剩|翻|半|成|[%％×+＋÷/=＝−-]"
-    r"|differ|total|sum|average|times|twice|double|half|percent|later|earlier|between|more|less|increase|decrease|age|per|ratio|after|gap|lasted|span|last",
+# What a sentence says of a number that it computes: by which words differences, sums, products and shares are allowed.
+_DIFFERENCE = re.compile(
+    r"差|多|少|增|減|升|降|漲|跌|歷時|後|前|隔|經過|期間|年間|年來|持續|享年|歲|距|剩|已|[−-]"
+    r"|differ|later|earlier|between|more|less|increase|decrease|age|after|gap|lasted|span|last|left",
     re.I,
+)
+_SUM = re.compile(r"共|合計|總|加|[+＋]|total|sum|altogether", re.I)
+_PRODUCT = re.compile(r"共|合計|總|倍|乘|[×*]|等於|換算|折合|半|翻|就是|each|times|twice|double|half|total", re.I)
+_SHARE = re.compile(
+    r"倍|比|占|佔|平均|每|\d\s*成|除|分之|[%％÷/]|換算|折合|約|average|percent|per\b|ratio|times|half", re.I
 )
 
 
@@ -84,7 +90,8 @@ def numbers_of(text: str) -> list[Number]:
 
 def plain(text: str) -> str:
     """Return the text in half width, with list numbers, ordinals, names with figures and links blanked out."""
-    text = _FORMULA.sub(_without_small, _PROGRAM.sub(" ", unicodedata.normalize("NFKC", text)))
+    text = unicodedata.normalize("NFKC", _CIRCLED.sub(" ", text))
+    text = _FORMULA.sub(_without_small, _PROGRAM.sub(" ", text))
     for pattern in (_MARKER, _ORDINAL):
         text = pattern.sub(lambda found: " " * len(found.group()), text)
     return _NAME.sub(lambda found: found.group() if _WORDY.match(found.group()) else " " * len(found.group()), text)
@@ -134,11 +141,15 @@ def foreign_number(text: str, sources: Iterable[str]) -> str:
 
 def _announced(number: Number, sentence: str, known: set[float]) -> bool:
     """Whether a number follows from known ones in a way that its sentence names."""
-    derived = _derived(known) if _DERIVED.search(sentence) else set()
+    derived = _derived(known, sentence)
     if _SHARES.search(sentence):
         derived |= {value * times for value in known for times in range(3, 13)}
     if _TIME.search(sentence):
-        derived |= {part for value in known for part in (value / 60, value * 60, value // 60, value % 60, value / 24)}
+        derived |= {
+            part
+            for value in known
+            for part in (value / 60, value * 60, value // 60, value % 60, value * 60 % 60, value / 24)
+        }
     if "折" in sentence:
         derived |= {value * tenths / 10 for value in known for tenths in range(1, 10)}
     return _near(number.value, derived)
@@ -156,7 +167,7 @@ def _near(value: float, known: set[float]) -> bool:
 def _said(number: Number, sentence: str, known: set[float]) -> bool:
     """Whether a number stands in the sources, in another unit or calendar, rounded, or is a small count."""
     value = number.value
-    if value in known or (value <= 12 and value % 1 == 0 and _COUNT.match(sentence, number.end)):
+    if value in known or not value or (value <= 12 and value % 1 == 0 and _COUNT.match(sentence, number.end)):
         return True
     if any(_same(value * factor, known) for factor in SCALES):
         return True
@@ -182,20 +193,23 @@ def _rounded(value: float, digits: int) -> float:
     return float(f"{value:.{max(0, digits - 1)}e}")
 
 
-def _derived(known: set[float]) -> set[float]:
-    """Differences, sums, products, ratios and per cents of two numbers, and halves, doubles and complements of one."""
-    some = sorted(known)[:MOST]
-    found = {value * factor for value in some for factor in (2, 0.5)} | {100 - value for value in some if value < 100}
+def _derived(known: set[float], sentence: str) -> set[float]:
+    """What a sentence may compute of two known numbers, or of one: only what its words announce."""
+    some, percent = sorted(known)[:MOST], re.search(r"[%％]|百分|percent|每\s*100", sentence)
+    less, added, times, share = (bool(word.search(sentence)) for word in (_DIFFERENCE, _SUM, _PRODUCT, _SHARE))
+    found = {value * factor for value in some for factor in (2, 0.5)} if times or share else set()
+    if less or share:
+        found |= {100 - value for value in some if value < 100}
     for a, b in combinations(some, 2):
-        found |= {b - a, a + b, b - a + 1, a * b}
-        if a:
-            found |= {b / a, round(b / a, 1), round(b / a), 100 * a / b, round(100 * a / b), round(100 * (b - a) / a)}
-            found |= {
-                round(100 * a / b, 1),
-                round(100 * (b - a) / a, 1),
-                round(100 * (b - a) / b, 1),
-                round(100 * (b - a) / b),
-            }
-    if len(some) <= 12:
+        found |= ({b - a, b - a + 1} if less else set()) | ({a + b} if added else set()) | ({a * b} if times else set())
+        if a and share:
+            found |= {b / a, round(b / a, 1), round(b / a)}
+        if a and percent:
+            found |= {*_percents(100 * a / b), *_percents(100 * (b - a) / a), *_percents(100 * (b - a) / b)}
+    if added and len(some) <= 12:
         found |= {sum(three) for three in combinations(some, 3)} | {sum(some)}
     return found
+
+
+def _percents(value: float) -> tuple[float, float, float]:
+    return value, round(value, 1), float(round(value))

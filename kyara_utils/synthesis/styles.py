@@ -51,7 +51,7 @@ class Style:
     trusted: bool = False
     sums: str = "free"
     controls: int = 12
-    support: Support = (0.3, 0.25, 0.5)
+    support: Support = (0.3, 0.25, 0.47)
     topic: tuple[float, float] = (0.3, 0.15)
     tasks: dict[str, Task] = field(default_factory=dict)
 

@@ -25,7 +25,10 @@ _DECLINE = re.compile(
     re.I,
 )
 _ENDED = re.compile(r"[。！？!?.…⋯」』）)\]】》〉”\"’'|}`$%％;；~～→℃°🙂-🫿🌀-🗿]\**\s*\Z")
-_ITEM = re.compile(r"\s*(?:[-*•・+]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]{1,2}[、)）]|[（(]\d{1,2}[)）]|\|)\s*\S")
+_ITEM = re.compile(
+    r"\s*(?:[-*•・+①-⑳❶-❿]|\d{1,2}[.、)]|[（(]?[一二三四五六七八九十]{1,2}[、)）]|[（(]\d{1,2}[)）]|\|)\s*\S"
+)
+_MARK_ALONE = re.compile(r"\s*(?:[-*•・+]|\d{1,2}[.、)])\s*")
 _AMOUNT = re.compile(r"\d\s*(?:[a-zA-Zµμ/²³]{1,8}|[\u4e00-\u9fff]{1,3})?\**\s*\Z")
 _HANGING = re.compile(
     r"(?:[，、：,:]|的|和|與|及|以及|而|但|因為|由於|包括|例如|如|是|在|被|把|將|並|或|\b(?:and|or|the|of|to|a"
@@ -56,6 +59,8 @@ def unfinished(text: str) -> str:
     last = next((line for line in reversed(text.rstrip().splitlines()) if line.strip()), "")
     if text.count("```") % 2:
         return "an open code block"
+    if _MARK_ALONE.fullmatch(last):
+        return f"an empty list item {last.strip()}"
     if not last or _ENDED.search(last):
         return ""
     ended = _ITEM.match(last) or re.match(r"\s*(?:#|\*\*)", last) or _AMOUNT.search(last)
