@@ -145,6 +145,7 @@ UNREADABLE = {
     "choice error": (body({"error": {"code": 400, "message": "bad"}, "message": {"content": ""}}), "bad"),
     "choice no object": (body("x"), "no object"),
     "choices null": ((200, {"choices": None}, {}), "no choices"),
+    "delta": (body({"delta": {"content": "答"}, "finish_reason": "stop"}), "no message"),
     "content number": (said(7), "neither text nor parts"),
     "a list": ((200, ["x"], {}), "no choices"),
 }
@@ -187,6 +188,8 @@ def test_an_older_ledger_gets_the_raw_body_of_failures(tmp_path):
 ENDINGS = {
     "content_filter": (said("半句", "content_filter"), "finish_reason content_filter"),
     "tool_calls": (said(None, "tool_calls", tool_calls=[{"id": "1"}]), "finish_reason tool_calls"),
+    "safety": (said("半句", "SAFETY"), "finish_reason content_filter"),
+    "sensitive": (said("", "sensitive"), "finish_reason content_filter"),
     "refusal": (said(None, "stop", refusal="不能回答"), "refusal: 不能回答"),
 }
 
@@ -203,7 +206,7 @@ def test_an_ending_that_is_no_answer_is_a_named_failure(tmp_path, name):
 
 
 @pytest.mark.parametrize("broken", [
-    body(GOOD | {"finish_reason": "error"}), body({"error": {"code": 502, "message": "upstream"}}),
+    body(GOOD | {"finish_reason": "error"}), body(GOOD | {"finish_reason": "insufficient_system_resource"}), body({"error": {"code": 502, "message": "upstream"}}),
     (200, {"error": {"code": 429, "message": "busy"}}, {}), (200, '{"choices": [{"mess', {}),
 ])  # fmt: skip
 def test_what_broke_off_on_the_way_is_tried_again(tmp_path, broken):
@@ -223,6 +226,9 @@ def test_content_as_a_list_of_parts(tmp_path):
 
 @pytest.mark.parametrize("message", [
     {"content": "答案", "reasoning_content": "想"}, {"content": "答案", "reasoning": "想"},
+    {"content": "<thought>想</thought>\n<answer>答案</answer>"}, {"content": "◁think▷想◁/think▷答案"},
+    {"content": "<|channel|>analysis<|message|>想<|end|><|start|>assistant<|channel|>final<|message|>答案"},
+    {"content": "<|START_THINKING|>想<|END_THINKING|><|START_RESPONSE|>答案<|END_RESPONSE|>"},
     {"content": "<think>\n想\n</think>\n\n答案"}, {"content": "想</think>答案"}, {"content": "[THINK]想[/THINK]答案"},
 ])  # fmt: skip
 def test_reasoning_is_kept_apart(tmp_path, message):
@@ -316,7 +322,7 @@ def test_a_long_wait_is_said(tmp_path, caplog, monkeypatch):
 JSON = {
     "fence": '```json\n{"a": "甲"}\n```', "prose": '好的，見[1]：\n{"a": "甲"}\n希望有幫助 {笑}',
     "two": '{"a": "甲"}\n\n{"a": "乙"}', "two fences": '```json\n{"a": "甲"}\n```\n或\n```json\n{"a": "乙"}\n```',
-    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "single": "{'a': '甲'}", "lost": '{"a": "甲"',
+    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "wide": "{“a”：“甲”}", "single": "{'a': '甲'}", "lost": '{"a": "甲"',
     "thought": '<think>{"a": 1}</think>{"a": "甲"}',
 }  # fmt: skip
 ONE = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}

@@ -28,6 +28,7 @@ SHARED = [{"from": "human", "value": ASK}, {"from": "gpt", "value": REPLY}]
     [
         ({"messages": PLAIN}, PLAIN),
         ({"conversations": SHARED, "system_prompt": None}, PLAIN),
+        ({"conversations": json.dumps(SHARED)}, PLAIN),
         ({"conversations": SHARED, "system_prompt": "你是助理。"}, [SYSTEM, *PLAIN]),
         ({"messages": [SYSTEM, *PLAIN], "system": "別的"}, [SYSTEM, *PLAIN]),
         ({"conversations": [{"from": "Human", "value": ASK}, {"from": "ASSISTANT", "value": REPLY}]}, PLAIN),

@@ -74,6 +74,26 @@ def test_the_last_tag_counts():
 
 
 @pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("【【A】】", "A"),
+        ("［［Ａ］］", "A"),
+        (r"\[\[A\]\]", "A"),
+        ("[[ C ]]", "C"),
+        ("[[**B**]]", "B"),
+        ("[[A]] or [[B]]", ""),
+        ("[[B]]\n\n- [[A]]：助理A較好\n- [[B]]：助理B較好\n- [[C]]：平手", "B"),
+        ("[[A]]: A is better\n[[B]]: B is better", ""),
+        ("First I thought [[A]]. But the verdict is [[B]].", "B"),
+        ("[[D]] [A] [[a]]", ""),
+    ],
+)
+def test_a_list_of_the_choices_chooses_none(said, verdict):
+    """Judges end with a key to the tags, and write the brackets of their keyboard."""
+    assert read_verdict(said) == verdict
+
+
+@pytest.mark.parametrize(
     ("forward", "reverse", "outcome"),
     [
         ("A", "A", "first"),

@@ -386,7 +386,15 @@ FACTS = (
     ("-{zh-hans:软件-{zh-hant:乙;zh-hans:甲}-;zh-hant:軟體}-業。-{H|zh-tw:丙}-", "軟體業。"),
     ("位於{{coord|25|2|N|121|38|E|display=inline}}。{{ISBN}}{{sup}}", "位於25°2′N 121°38′E。"),
     ("重{{val|1.67|(21)|e=-27|u=kg}}，約{{nowrap|{{formatnum:{{lang|en|12}}}}}}個。", "重1.67(21)×10⁻²⁷ kg，約12個。"),
-    ("-{zh-hans:a&nbsp;b;zh-tw:甲&nbsp;乙}-。", "甲\xa0乙。"),
+    ("-{zh-hans:a&nbsp;b;zh-tw:甲&nbsp;乙}-。", "甲 乙。"),
+    (
+        "<nowiki>{{甲}}</nowiki>是語法，高{{nts|3952}}{{0}}公尺，{{gaps|1|234|567}}人。",
+        "{{甲}}是語法，高3952公尺，1234567人。",
+    ),
+    (
+        "{{JPN}}與{{TWN}}。{{未知}}年成立。{{未知}}\n\n後來。",
+        "日本與中華民國。\n\n後來。",
+    ),  # no hole at a sentence's start
 )
 
 

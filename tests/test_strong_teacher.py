@@ -107,6 +107,12 @@ CITED = "玉山是台灣最高的山【id_0000000a】。"
         "玉山是台灣最高的山（id_0000000a）。",
         "玉山是台灣最高的山［［id_0000000a］］。",
         "玉山是台灣最高的山【文件ID: id_0000000a】。",
+        "玉山是台灣最高的山【來源：id_0000000a】。",
+        "玉山是台灣最高的山 (source: id_0000000a)。".replace(" ", "", 1),
+        "玉山是台灣最高的山〖ID_0000000A〗。",
+        "玉山是台灣最高的山[^id_0000000a]。",
+        "玉山是台灣最高的山【id_0000000a†L1-L3】。",
+        "玉山是台灣最高的山\\[id_0000000a\\]。",
     ],
 )
 def test_citations_have_one_normal_form(written_as):
@@ -130,6 +136,10 @@ def test_several_documents_in_one_bracket_become_several_citations():
         (CITED + "詳見 id_0000000b。", "citation_form"),
         (CITED + "主峰海拔3952公尺[id_0000000c]。", "citation_form"),
         (CITED + "主峰海拔3952公尺【id_0000000c】。", "unknown_citation"),
+        (CITED + "詳見[2]。", "citation_form"),
+        (CITED + "水稻在清明前後插秧（文件二）。", "citation_form"),
+        ("~~~\n" + CITED + "\n~~~", "citation_form"),
+        ("<pre>" + CITED + "</pre>", "citation_form"),
     ],
 )
 def test_citations_in_any_other_form_are_rejected(answer, rule):
@@ -146,6 +156,8 @@ def test_citations_in_any_other_form_are_rejected(answer, rule):
         "{“search_query”: [“甲”, “乙”]}",
         '{"search_query": ["甲", "乙"]}\n{"note": "完"}',
         '{"search_query": ["甲", "乙"',
+        "{“search_query”：［“甲”，“乙”］}",
+        '{"result": {"search_query": ["甲", "乙"]}}',
     ],
 )
 def test_json_is_read_in_whatever_wrapping(said):
@@ -156,7 +168,7 @@ def test_json_is_read_in_whatever_wrapping(said):
 def test_what_is_no_json_stays_none():
     for said in ("見[1]", "[1]", "沒有", "", "{", '{"a": 1}'):
         assert written.read_object(said, "search_query") is None
-    assert not structured("見[1]，也見[2]。") and structured('[{"山": "玉山"}, {"山": "雪山"}]')
+    assert not structured("見[1]，也見[2]；答案是 [3, 5]。") and structured('[{"山": "玉山"}, {"山": "雪山"}]')
 
 
 def test_a_strong_teacher_is_asked_for_several_questions_of_a_chunk():

@@ -5,6 +5,7 @@ question and an answer in two fields (Alpaca and its kin) with `system` and `his
 is named by a rule, whatever somebody published.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -70,12 +71,23 @@ def _whole(messages: list[Message]) -> list[Message]:
 
 def _turns(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(role, text) in order, of whatever layout the row has."""
-    listed = next((item[key] for key in LISTS if isinstance(item.get(key), list) and item[key]), None)
+    lists = (_parsed(item.get(key)) for key in LISTS)
+    listed = next((found for found in lists if isinstance(found, list) and found), None)
     turns = list(map(turn_of, listed)) if listed is not None else list(_pair(item))
     system = next((item[key] for key in SYSTEM_KEYS if isinstance(item.get(key), str) and item[key].strip()), "")
     if system and not any(role == "system" for role, _ in turns):
         yield "system", system.strip()
     yield from turns
+
+
+def _parsed(value: Any) -> Any:
+    """A list of turns, which some Parquet files hold as JSON in a text."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def turn_of(turn: Any) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
+from unicodedata import normalize
 
 from kyara_utils.llm.prompts import load_prompt
 from kyara_utils.llm.protocol import Request
@@ -20,6 +21,7 @@ SHOWN = 2000  # characters of a bad answer that are sent back
 TRIED = 20  # openings of one text that may begin its JSON
 FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.S)
 OPENING = re.compile(r"[{\[]")
+FULL_WIDTH = re.compile('[［］｛｝]|(?<=[”"\\]］}｝])\\s*[：，](?=\\s*[“"\\[［{｛])')  # marks between quotes
 CLOSING = {"{": "}", "[": "]"}
 COMPLETE = '"”]}'  # what a value ends in
 DEEPEST = 50  # brackets within brackets; the repair of text that opens thousands takes minutes
@@ -91,7 +93,7 @@ def _repaired(block: str, start: int) -> Iterator[Any]:
     """
     from json_repair import repair_json
 
-    rest = block[start:].rstrip()
+    rest = FULL_WIDTH.sub(lambda mark: normalize("NFKC", mark.group()), block[start:]).rstrip()
     part = rest[: rest.rfind(CLOSING[rest[0]]) + 1] or (rest if rest[-1] in COMPLETE else "")
     if not part or _depth(part) > DEEPEST:
         return

@@ -11,7 +11,14 @@ from kyara_utils.llm.protocol import Response
 from kyara_utils.llm.reasoning import split_reasoning
 
 UNUSABLE = ("content_filter", "tool_calls", "function_call")  # read, paid for and kept, but no answer
-BROKEN_OFF = ("error", "abort")  # the provider failed on the way: asked again
+BROKEN_OFF = ("error", "abort", "insufficient_system_resource")  # the provider failed on the way: asked again
+# The same endings in the words of Gemini, Anthropic, Mistral, Zhipu and others.
+ENDINGS = dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length")
+ENDINGS |= dict.fromkeys(("end_turn", "stop_sequence", "eos", "eos_token"), "stop")
+ENDINGS |= dict.fromkeys(
+    ("safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive", "content_filtered", "refusal"),
+    "content_filter",
+)
 SHOWN = 300  # characters of a body in an error
 
 
@@ -54,10 +61,11 @@ def _choice(choice: Any) -> Choice:
         raise Unreadable(f"a choice is no object: {_shown(choice)}")
     if error := _error(choice.get("error")):
         raise error
-    message = choice.get("message") if "message" in choice else {"content": choice.get("text")}
+    message = {"content": choice["text"]} if "text" in choice and "message" not in choice else choice.get("message")
     if not isinstance(message, dict):
         raise Unreadable("the answer has no message")
-    reason = str(choice.get("finish_reason") or "")
+    reason = str(choice.get("finish_reason") or "").lower()
+    reason = ENDINGS.get(reason, reason)
     if reason in BROKEN_OFF:
         raise Unreadable(f"finish_reason {reason}: {_shown(choice)}", 502)
     content, thoughts = _parts(message.get("content"))

@@ -13,7 +13,10 @@ from typing import Any
 from kyara_utils.llm import Client, Request, Response, load_prompt
 from kyara_utils.llm.ask import TOP, label_logprobs
 
-VERDICT = re.compile(r"\[\[([ABC])\]\]")
+WIDE = str.maketrans("［］【】〔〕ＡＢＣ", "[][][]ABC")
+VERDICT = re.compile(r"(?:\\?\[\s*){2}[\"'*`]*([ABC])[\"'*`]*(?:\s*\\?\]){2}")  # also [[ A ]], \[\[A\]\]
+PARTS = re.compile(r"\n|(?<=[。！？!?])|(?<=\.)\s")
+ITEM = re.compile(rf"[^\w\[]*{VERDICT.pattern}\W*\w")  # a choice and what it means
 CUE = {"role": "assistant", "content": "My final verdict is: [["}
 
 
@@ -83,13 +86,21 @@ def judge_pairs(
 
 def verdict_problem(text: str) -> str:
     """What is wrong with a judge's answer, for a second try; "" when it holds a verdict."""
-    return "" if VERDICT.search(text) else "no verdict [[A]], [[B]] or [[C]]"
+    return "" if read_verdict(text) else "no verdict [[A]], [[B]] or [[C]]"
 
 
 def read_verdict(text: str) -> str:
-    """The last [[A]], [[B]] or [[C]] of a judgement, or "" when there is none."""
-    tags = VERDICT.findall(text)
-    return tags[-1] if tags else ""
+    """The last [[A]], [[B]] or [[C]] of a judgement, or "" when there is none.
+
+    A sentence with several of them, and lines that each explain another one, list the choices and choose none.
+    """
+    parts = [part for part in PARTS.split(text.translate(WIDE)) if VERDICT.search(part)]
+    tags = [set(VERDICT.findall(part)) for part in parts]
+    leads = [bool(ITEM.match(part)) for part in parts]
+    listed = {at for at in range(len(parts) - 1) if leads[at] and leads[at + 1] and tags[at] != tags[at + 1]}
+    listed |= {at + 1 for at in listed}
+    chosen = [tag for at, found in enumerate(tags) if len(found) == 1 and at not in listed for tag in found]
+    return chosen[-1] if chosen else ""
 
 
 def margin(response: Response) -> float | None:

@@ -74,7 +74,7 @@ def _check(draft: Row, language: str, examples: list[str], style: Style) -> tupl
 def structured(text: str) -> bool:
     """Whether a text contains a JSON object, a JSON list of several items, or a Markdown table of two rows.
 
-    A footnote mark like [1] is JSON by its letters, and no structure.
+    A footnote mark like [1] or an interval [3, 5] is JSON by its letters, and no structure.
     """
     if len(re.findall(r"^\s*\|.{1,2000}\|\s*$", text, re.M)) >= 2:
         return True
@@ -83,7 +83,8 @@ def structured(text: str) -> bool:
             value, _ = json.JSONDecoder().raw_decode(text[found.start() :])
         except (json.JSONDecodeError, RecursionError):
             continue
-        if (isinstance(value, dict) and value) or (isinstance(value, list) and len(value) > 1):
+        several = isinstance(value, list) and len(value) > 1 and not all(isinstance(one, int | float) for one in value)
+        if several or (isinstance(value, dict) and value):
             return True
     return False
 

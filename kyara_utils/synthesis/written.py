@@ -18,13 +18,15 @@ def read_object(text: str, key: str) -> Any:
     """Return the value under `key` of the JSON object in a text, or None where there is no such object."""
     for found in json_values(text, repair=True):
         for item in found if isinstance(found, list) else [found]:
-            if isinstance(item, dict) and key in item:
-                return item[key]
+            inner = [value for value in item.values() if isinstance(value, dict)] if isinstance(item, dict) else []
+            if holder := next((part for part in (item, *inner) if isinstance(part, dict) and key in part), None):
+                return holder[key]
     return None
 
 
 def strings(found: Any) -> list[str]:
-    """Return the distinct texts of a list as JSON gave it, white space stripped, whatever is no text left out."""
+    """Return the distinct texts of a list (or the only one) as JSON gave it, whatever is no text left out."""
+    found = [found] if isinstance(found, str) else found
     texts = [item.strip() for item in found if isinstance(item, str)] if isinstance(found, list) else []
     return list(dict.fromkeys(text for text in texts if text))
 

@@ -11,9 +11,15 @@ NO_ANSWER = {
     "en": "The reference documents lack information relevant to the question.",
 }
 CITATION = re.compile(r"【([^【】\n]{1,40})】")
-_FENCED = re.compile(r"(```.*?(?:```|\Z)|(?<!`)`[^`\n]+`(?!`))", re.S)
+LABEL = r"(?:(?:參考|相關)?(?:文件|資料|來源|出處)|ID|編號|document|doc|source|ref)?\s*[:：#]?\s*"
+_FENCED = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|<(?:pre|code)>.*?(?:</(?:pre|code)>|\Z)|(?<!`)`[^`\n]+`(?!`))", re.S)
 _DOUBLED = re.compile(r"【\s*【|】\s*】|【[^【】\n]{0,60}\Z|[\[［〔]\s*【|【\s+|【[^【】\n]*\s】")
-_ID = re.compile(r"\bid_[0-9a-f]{8}\b|[\[［〔]\s*(?:id_?|文件 ?ID)?[:： ]?[0-9a-f]{6,8}\s*[\]］〕]", re.I)
+_ID = re.compile(
+    r"\bid_[0-9a-f]{8}\b|[\[［〔]\s*(?:id_?|文件 ?ID)?[:： ]?[0-9a-f]{6,8}\s*[\]］〕]"
+    r"|[\[［〔(（](?:參考)?(?:文件|資料|來源|document|source)\s*[一二三四五六七八九十\d]{1,2}[)）\]］〕]"
+    r"|(?<![A-Za-z0-9_)\]])\[\d{1,2}\](?!\()",
+    re.I,
+)
 
 
 def normal_form(text: str, ids: Iterable[str]) -> str:
@@ -25,16 +31,17 @@ def normal_form(text: str, ids: Iterable[str]) -> str:
     known = sorted(map(re.escape, ids), key=len, reverse=True)
     if not known:
         return text
-    one = rf"(?:文件\s*)?(?:ID|編號|document)?\s*[:：#]?\s*(?:{'|'.join(known)})"
+    one = rf"`?(?:{LABEL}){{0,2}}(?:{'|'.join(known)})`?"
     written = re.compile(
-        rf"`?[【\[［〔(（「]{{1,2}}\s*({one}(?:\s*[、，,;；和與及&]\s*{one})*)\s*[】\]］〕)）」]{{1,2}}`?",
+        rf"`?\\?[【\[［〔(（「〖<]{{1,2}}\^?\s*({one}(?:\s*[、，,;；和與及&]\s*{one})*)\s*(?:†[^】\n]{{0,20}})?"
+        rf"\\?[】\]］〕)）」〗>]{{1,2}}`?",
         re.I,
     )
-    each = re.compile("|".join(known))
+    each = re.compile("|".join(known), re.I)
     parts = _FENCED.split(text)  # fences at odd places
     for place in range(0, len(parts), 2):
         parts[place] = written.sub(
-            lambda found: "".join(f"【{i}】" for i in each.findall(found.group(1))), parts[place]
+            lambda found: "".join(f"【{i.lower()}】" for i in each.findall(found.group(1))), parts[place]
         )
     return "".join(parts)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from statistics import mean
 from typing import Any
+from unicodedata import normalize
 
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
@@ -49,6 +50,10 @@ PHRASES = [
         rf"([A-Ea-e])\)*+\s*+[應該|应该]*[是|為|为]{RIGHT}",
     )
 ]
+NO_MORE = r"(?![A-Za-z])"
+CHOSEN = re.compile(
+    rf"(?:答案?(?:[應应]?[該该]?[是為为選选])?|(?<![不可單单複复多])[選选][擇择]?(?![項项擇择]))\W{{0,6}}([A-E]){NO_MORE}"
+)
 LATIN = re.compile(r"[A-Za-z]")
 LONE = re.compile(r"(?<![A-Za-z])[A-E](?![A-Za-z])")
 
@@ -68,11 +73,13 @@ def parse_choice(response: str) -> str | None:
 def score_response(response: str | None, answer: str) -> Row:
     """Score one response: {strict, lenient, strict_answer, lenient_answer}; None or too long is unscored.
 
-    `lenient` takes the last lone capital A–E where the strict rule finds nothing.
+    `lenient` reads full width as half and takes the letter that is chosen last ((A)不對，選(B); 答：Ｂ), then the
+    strict one, then the last lone capital A–E.
     """
     text = response if response is not None and len(response) <= LONGEST else ""
     strict = parse_choice(text) if text.strip() else None
-    lenient = strict or (LONE.findall(text) or [None])[-1]
+    plain = normalize("NFKC", text)
+    lenient = (CHOSEN.findall(plain) or [strict or (LONE.findall(plain) or [None])[-1]])[-1]
     outcomes = {"strict": _outcome(strict, answer), "lenient": _outcome(lenient, answer)}
     return outcomes | {"strict_answer": strict or "", "lenient_answer": lenient or ""}
 

@@ -90,6 +90,10 @@ def prepare(body: Any) -> None:
     for element in list(body.iterdescendants()):
         if _is_furniture(element) and element.getparent() is not None:
             element.drop_tree()
+    for element in list(body.iter("del", "s", "strike")):  # what another text has taken the place of
+        following = element.getnext()
+        if following is not None and following.tag == "ins" and not (element.tail or "").strip():
+            element.drop_tree()
     for element in list(body.iter(*KEYS, "span")):
         following = element.getnext()
         if _is_key(element) and following is not None and _is_key(following) and not (element.tail or "").strip():

@@ -38,6 +38,7 @@ GAP = re.compile(
     r"[ \t]+(?=[，。；！？、」』）])|(?<=[，。；！？、])[ \t]+(?=[⺀-鿿「『（])"
 )  # where a note's mark stood
 CALLOUT = re.compile(r"(?m)^\[!\w{2,20}\][+-]?[ \t]*")
+SHORTCODE = re.compile(r"\{\{[<%][^{}\n]*[>%]\}\}")
 DIRECTIVE = re.compile(
     r"(?::{3,}.*|\{%.*%\}|\{\{[<%].*[>%]\}\}|\[toc\]|\[\[_?toc_?\]\]|\[!\w{2,20}\][+-]?"
     r"|export default .*|import .* from ['\"].*)",
@@ -170,6 +171,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_block(block: str) -> str:
+    block = SHORTCODE.sub("", block)
     block = WIKI_LINK.sub(r"\1", UNMATCHED.sub("", block))
     if len(LEFT_OVER.findall(block)) % 2 == 0:
         block = LEFT_OVER.sub("", block)

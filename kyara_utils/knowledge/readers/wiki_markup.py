@@ -14,7 +14,10 @@ from kyara_utils.knowledge.readers.documents import SkipDocument
 from kyara_utils.knowledge.readers.wiki_templates import HOLE, shown, values_of
 from kyara_utils.knowledge.readers.wiki_variants import choose_variants
 
-HEADING, LESS, LINE, ITEM = "\ue000", "\ue005", "\ue006", "\ue007"  # private characters live through the stripping
+HEADING, LINE, ITEM = "\ue000", "\ue006", "\ue007"  # private characters live through the stripping
+MARKS = "<{['"  # of markup, in what is text already and must not be read as markup again
+KEPT = str.maketrans({mark: chr(0xE020 + at) for at, mark in enumerate(MARKS)})
+RESTORED = str.maketrans({chr(0xE020 + at): mark for at, mark in enumerate(MARKS)} | {"\u00a0": " "})
 LEVELS = re.compile(f"(?m)^[ \t]{{0,9}}({HEADING}{{1,6}})")
 ITEMS = re.compile(f"(?m)^[ \t]*({ITEM}+)[ \t]*")
 BLANK = re.compile(r"\n{3,}")
@@ -24,7 +27,7 @@ CODE_TAGS = {"syntaxhighlight", "source", "pre"}
 FORMULAS = {"math", "chem", "ce"}
 SWITCH = re.compile(r"__[A-Z]{3,24}__")
 HOLED_BRACKET = re.compile(rf"[（(][^（()）]*{HOLE}[^（()）]*[）)]")
-AFTER_END = re.compile(rf"(?m)(^|[。！？；」』])[ \t]*{HOLE}+[ \t]*(?=$|[^，、。；：])")
+AFTER_END = re.compile(rf"(?m)(^|[。！？；」』])[ \t]*{HOLE}+[ \t]*$")
 SENTENCE = re.compile(r"[^。！？；\n]*[。！？；]*[」』”’）]*")
 LONGEST_PAGE = 8_000_000  # characters of markup
 
@@ -45,7 +48,7 @@ def wiki_text(markup: str) -> tuple[str, list[str]]:
         raise SkipDocument("extraction_failed", f"markup cannot be parsed: {error}") from error
     text = LEVELS.sub(lambda found: "\n" + "#" * len(found[1]), text).replace(HEADING, "")
     text = ITEMS.sub(lambda found: "  " * (len(found[1]) - 1) + "- ", text).replace(ITEM, "")
-    text, holes = without_holes(text.replace(LESS, "<").replace(LINE, "\n"))
+    text, holes = without_holes(text.translate(RESTORED).replace(LINE, "\n"))
     lines = (line.rstrip() if line.startswith("  ") else line.strip() for line in text.split("\n"))
     return BLANK.sub("\n\n", "\n".join(lines)).strip(), holes
 
@@ -71,7 +74,7 @@ def _text(code: Any) -> str:
 
 def _plain(text: str) -> str:
     """Text that is not to be parsed again."""
-    return text.replace("<", LESS)
+    return text.translate(KEPT)
 
 
 def _tag(node: Any) -> Any:
@@ -126,7 +129,7 @@ def _add_cell(row: Any, node: Any, text: str) -> None:
     for attribute in node.attributes:
         if str(attribute.name).strip().lower() in ("colspan", "rowspan"):
             spans[str(attribute.name).strip().lower()] = str(attribute.value or "").strip(" \"'")
-    etree.SubElement(row, "td", **spans).text = text.replace(LESS, "<")
+    etree.SubElement(row, "td", **spans).text = text.translate(RESTORED)
 
 
 def without_holes(text: str) -> tuple[str, list[str]]:

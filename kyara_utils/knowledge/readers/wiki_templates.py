@@ -19,14 +19,14 @@ NOTES = (  # names of notes and furniture, as expressions
     "otheruses", "主條目", "参见", "參見", "另見", "分類.*", "defaultsort:.*", "displaytitle:.*",
     "flagicon.*", "anchor", "toc.*", "pp-.*", ".{2} icon", "in lang", "listen", "ipac-.*", "respell",
     "portal.*", "authority control", "short description", "use .* dates", "disambiguation needed",
-    "tracklist", "redirect.*", "infobox.*", "navbox.*", ".* stub", ".*小作品",
+    "tracklist", "redirect.*", "ntsh", "hs", "sort ?key.*", "0", "infobox.*", "navbox.*", ".* stub", ".*小作品",
 )  # fmt: skip
 SILENT = re.compile("|".join(NOTES), re.I)
 FIRST = {
     *"nowrap nobr small big abbr smaller larger font center left right bold strong em mvar math ipa kbd key".split(),
     *"code keypress tt flag flagcountry flagu flaglink quote cquote blockquote 引用 linktext jpn".split(),
     *"zh-hans zh-hant vanchor num strikethrough s del nobold noitalic sic lower upper".split(),
-    *("visible anchor", "not a typo"),
+    *("visible anchor", "not a typo", "nts", "number table sorting", "ntsc"),
 }
 LAST = {"color", "font color", "fontcolor", "colored text", "transl", "transliteration", "bg", "background color"}
 SECOND = {"lang", "langx", "audio", "rtl-lang"}
@@ -46,6 +46,14 @@ MONEY = {
     "gbp": "£",
 }
 MONEY |= {sign: sign.upper() for sign in ("nt$", "us$", "hk$", "a$", "s$", "$", "¥", "€", "£", "₩")}
+COUNTRIES = dict(
+    pair.split("=")
+    for pair in (
+        "twn=中華民國 roc=中華民國 chn=中國 prc=中國 hkg=香港 mac=澳門 jpn=日本 kor=韓國 prk=朝鮮 usa=美國 can=加拿大 "
+        "gbr=英國 uk=英國 fra=法國 deu=德國 ger=德國 ita=義大利 esp=西班牙 nld=荷蘭 rus=俄羅斯 urs=蘇聯 ind=印度 "
+        "sgp=新加坡 mys=馬來西亞 tha=泰國 vnm=越南 phl=菲律賓 idn=印尼 aus=澳洲 nzl=紐西蘭 bra=巴西"
+    ).split()
+)
 RANGES = {"to": "–", "-": "–", "–": "–", "and": "及", "x": "×", "by": "×", "+/-": "±", "±": "±", "or": "或", "至": "至"}
 NUMBER = re.compile(r"[\d.,+\-−/⁄ ]+")
 
@@ -56,8 +64,8 @@ def shown(name: str, values: list[str], named: dict[str, str]) -> str:
     head, colon, rest = name.partition(":")
     if colon and head in ("formatnum", "lc", "uc", "lcfirst", "ucfirst", "padleft", "plural"):
         return rest.partition("|")[0].strip()
-    if name in SIGNS:
-        return SIGNS[name]
+    if sign := SIGNS.get(name) or COUNTRIES.get(name):
+        return sign
     if SILENT.fullmatch(name):
         return ""
     if name in MONEY and values:
@@ -153,6 +161,8 @@ SHOWN: dict[str, Callable[[list[str], dict[str, str]], str]] = {
     **dict.fromkeys(("frac", "fraction", "sfrac", "分數"), _fraction),
     **dict.fromkeys(("birth date", "birth date and age", "bda", "death date", "start date", "end date", "date"), _date),
     "coord": _coordinates,
+    "gaps": lambda values, named: "".join(values) or HOLE,
+    "sort": lambda values, named: values[-1],
     **dict.fromkeys(("death date and age", "dda"), lambda values, named: _date(values[:3], named)),
     **dict.fromkeys(("bd", "生卒"), _life),
     **dict.fromkeys(("chem", "chem2", "化學式"), _chemistry),
