@@ -206,7 +206,8 @@ def test_an_ending_that_is_no_answer_is_a_named_failure(tmp_path, name):
 
 
 @pytest.mark.parametrize("broken", [
-    body(GOOD | {"finish_reason": "error"}), body(GOOD | {"finish_reason": "insufficient_system_resource"}), body({"error": {"code": 502, "message": "upstream"}}),
+    body(GOOD | {"finish_reason": "error"}), body(GOOD | {"finish_reason": "insufficient_system_resource"}),
+    body({"error": {"code": 502, "message": "upstream"}}),
     (200, {"error": {"code": 429, "message": "busy"}}, {}), (200, '{"choices": [{"mess', {}),
 ])  # fmt: skip
 def test_what_broke_off_on_the_way_is_tried_again(tmp_path, broken):
@@ -322,7 +323,8 @@ def test_a_long_wait_is_said(tmp_path, caplog, monkeypatch):
 JSON = {
     "fence": '```json\n{"a": "甲"}\n```', "prose": '好的，見[1]：\n{"a": "甲"}\n希望有幫助 {笑}',
     "two": '{"a": "甲"}\n\n{"a": "乙"}', "two fences": '```json\n{"a": "甲"}\n```\n或\n```json\n{"a": "乙"}\n```',
-    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "wide": "{“a”：“甲”}", "single": "{'a': '甲'}", "lost": '{"a": "甲"',
+    "comma": '{"a": "甲",}', "quotes": "{“a”: “甲”}", "wide": "{“a”：“甲”}",
+    "single": "{'a': '甲'}", "lost": '{"a": "甲"',
     "thought": '<think>{"a": 1}</think>{"a": "甲"}',
 }  # fmt: skip
 ONE = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}

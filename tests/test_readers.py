@@ -391,10 +391,7 @@ FACTS = (
         "<nowiki>{{甲}}</nowiki>是語法，高{{nts|3952}}{{0}}公尺，{{gaps|1|234|567}}人。",
         "{{甲}}是語法，高3952公尺，1234567人。",
     ),
-    (
-        "{{JPN}}與{{TWN}}。{{未知}}年成立。{{未知}}\n\n後來。",
-        "日本與中華民國。\n\n後來。",
-    ),  # no hole at a sentence's start
+    ("{{JPN}}與{{TWN}}。", "日本與中華民國。"),
 )
 
 
@@ -402,6 +399,12 @@ FACTS = (
 def test_a_value_in_wiki_markup_is_kept(markup, text):
     """全縣共有個鄉鎮 is what a reader makes of a template that it takes for decoration."""
     assert wiki_text(markup) == (text, [])
+
+
+def test_no_hole_is_left_at_the_start_of_a_sentence():
+    """Behind a full stop a template may be a note, or the subject of what follows."""
+    text, gone = wiki_text("甲是縣。{{未知}}年成立。{{未知}}\n\n後來。{{未知}}人口多。")
+    assert (text, gone) == ("甲是縣。\n\n後來。", ["{…}年成立。", "{…}人口多。"])
 
 
 def test_a_sentence_with_an_unknown_template_goes_as_a_whole(tmp_path):

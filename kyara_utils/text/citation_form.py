@@ -12,7 +12,9 @@ NO_ANSWER = {
 }
 CITATION = re.compile(r"【([^【】\n]{1,40})】")
 LABEL = r"(?:(?:參考|相關)?(?:文件|資料|來源|出處)|ID|編號|document|doc|source|ref)?\s*[:：#]?\s*"
-_FENCED = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|<(?:pre|code)>.*?(?:</(?:pre|code)>|\Z)|(?<!`)`[^`\n]+`(?!`))", re.S)
+_FENCED = re.compile(
+    r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|<(?:pre|code)>.*?(?:</(?:pre|code)>|\Z)|(?<!`)`[^`\n]+`(?!`))", re.S
+)
 _DOUBLED = re.compile(r"【\s*【|】\s*】|【[^【】\n]{0,60}\Z|[\[［〔]\s*【|【\s+|【[^【】\n]*\s】")
 _ID = re.compile(
     r"\bid_[0-9a-f]{8}\b|[\[［〔]\s*(?:id_?|文件 ?ID)?[:： ]?[0-9a-f]{6,8}\s*[\]］〕]"
