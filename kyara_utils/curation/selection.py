@@ -7,8 +7,9 @@ All You Need", arXiv 2410.09335). So random, longest and tag-balanced rows can b
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from math import inf
 
-from kyara_utils.curation.rows import best_first
+from kyara_utils.curation.rows import best_first, score
 from kyara_utils.curation.spreading import instag_order, spread
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row, turns
@@ -52,12 +53,44 @@ def choose(
     hold `tokens` and `answer_tokens` (`with_tokens`). Time is n log n, memory some 200 bytes a row: good for 4,000,000.
     """
     _check(by, share, tokens, balance)
-    costs = [row["tokens"] for row in rows] if tokens else [1] * len(rows)
-    order = _ORDERS[by](rows, costs, balance, seed)
-    chosen, over = _fill(order, costs, tokens or round(share * len(rows)))
+    chosen, over = _taken(rows, by, share, tokens, balance, seed)
     untagged = {at for at, row in enumerate(rows) if by == "instag" and not row["tags"]}
     rules = dict.fromkeys(untagged, NO_TAGS) | dict.fromkeys(over, OVER_BUDGET) | dict.fromkeys(chosen, REFINED)
     return [row | {"selection": rules.get(at, RANKED_LOWER)} for at, row in enumerate(rows)]
+
+
+def _taken(
+    rows: list[Row], by: str, share: float, tokens: int, balance: Sequence[str], seed: int
+) -> tuple[set[int], set[int]]:
+    """Positions of (rows that are taken, rows that did not fit)."""
+    costs = [row["tokens"] for row in rows] if tokens else [1] * len(rows)
+    return _fill(_ORDERS[by](rows, costs, balance, seed), costs, tokens or round(share * len(rows)))
+
+
+def compared_ways(rows: list[Row], balance: Sequence[str] = ("task",), seed: int = 0) -> list[Row]:
+    """What every way takes at the tokens of the refined set: {by, rows, tokens, tags, coverage, complexity, …}.
+
+    coverage: share of all tags; complexity: tags a row; score, answer_tokens: means; common: share of the refined
+    tokens that this way takes too. rows have passed `choose`. A score that chooses no other rows than length or chance
+    shows here before anything is trained.
+    """
+    refined = {at for at, row in enumerate(rows) if row["selection"] == REFINED}
+    tokens = sum(rows[at]["tokens"] for at in refined)
+    known = {tag for row in rows for tag in row["tags"]}
+    found = []
+    for by in WAYS if tokens else ():
+        taken = _taken(rows, by, 0.0, tokens, balance, seed)[0]
+        own = [rows[at] for at in sorted(taken)]
+        tags, scores = {tag for row in own for tag in row["tags"]}, [score(row) for row in own if score(row) > -inf]
+        means = {"complexity": [len(row["tags"]) for row in own], "score": scores}
+        means |= {"answer_tokens": [row["answer_tokens"] for row in own]}
+        found.append(
+            {"by": by, "rows": len(own), "tokens": sum(row["tokens"] for row in own), "tags": len(tags)}
+            | {"coverage": round(len(tags) / max(1, len(known)), 4)}
+            | {name: round(sum(values) / max(1, len(values)), 4) for name, values in means.items()}
+            | {"common": round(sum(rows[at]["tokens"] for at in taken & refined) / tokens, 4)}
+        )
+    return found
 
 
 def selection_rows(rows: list[Row]) -> list[Row]:
