@@ -15,6 +15,7 @@ from kyara_utils.preference.rounds import train_rounds
 from kyara_utils.preference.sppo import mean_wins, win_probability
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
+from kyara_utils.training.report import rounds_held_out
 from kyara_utils.training.settings import DpoSettings
 
 cache, tiny_gguf, base, gemma2, rows = (
@@ -132,10 +133,14 @@ SAMPLING = {"max_tokens": 8, "temperature": 0.5, "seed": 0, "judges": ["none"], 
 TRAINING = dict(learning_rate=1e-3, epochs=1, max_length=64, gradient_accumulation=1, batch_size=2, beta=0.1, seed=1)
 
 
+def kept_out(rows):
+    return [row | {"source": "rag"} for row in rows[6:]]
+
+
 def play(sft, pairs, folder, rows, more_rounds=2, **changes):
     return train_rounds(
         sft, pairs, folder, more_rounds=more_rounds, sampling=SAMPLING, store=folder / "calls.sqlite",
-        vocabulary=folder / "none", held_out=rows[6:], settings=DpoSettings(**TRAINING | changes), progress=False,
+        vocabulary=folder / "none", held_out=kept_out(rows), settings=DpoSettings(**TRAINING | changes), progress=False,
     )  # fmt: skip
 
 
@@ -157,6 +162,9 @@ def test_each_round_plays_with_the_model_of_the_last(base, spin, rows, tmp_path,
     assert models == [{"sft", "b"}, {"sft", "dpo_round_1"}, {"dpo_round_1", "dpo_round_2"}]
     assert all(one["made"] == 4 for one in rounds[1:]) and usage["calls"] == 8
     assert len({one["held_out"] for one in rounds}) == 3
+    table = rounds_held_out(rounds, kept_out(rows))
+    assert [(row["split"], row["n"]) for row in table] == [("rag", 2)] * 3
+    assert [row["loss"] for row in table] == [one["held_out"] for one in rounds]
     again, _, spent = play(base, spin, tmp_path, rows)
     assert [one["weights"] for one in again] == [one["weights"] for one in rounds]
     assert all(one["reused"] for one in again) and (spent["calls"], spent["stored"]) == (0, 8)

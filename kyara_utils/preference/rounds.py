@@ -19,7 +19,7 @@ from kyara_utils.runs.tables import Row
 from kyara_utils.training.dpo import train_dpo
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.settings import DpoSettings
-from kyara_utils.training.sft import held_out_loss
+from kyara_utils.training.sft import ALL, FIRST, held_out_losses
 
 SEED_STEP = 1000  # between rounds, so that no round repeats another's samples
 
@@ -32,8 +32,9 @@ def train_rounds(
 
     `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `settings`: those of
     every round. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
-    again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token), and the
-    record of `train_dpo`. Raises `KyaraError` where nothing is left to play with.
+    again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token),
+    held_out_by_source{source: loss}, and the record of `train_dpo`. Raises `KyaraError` where nothing is left to play
+    with.
     """
     rounds, rejects, usage, policy, last = [], [], {}, sft, pairs
     for number in range(1, more_rounds + 2):
@@ -52,10 +53,12 @@ def train_rounds(
 
 
 def _facts(number: int, model: Path, made: int, data: list[Row], held_out: list[Row]) -> Row:
-    loss = held_out_loss(load_model(model), load_tokenizer(model), held_out) if held_out else None
+    losses = held_out_losses(load_model(model), load_tokenizer(model), held_out) if held_out else {}
+    losses.pop(FIRST, None)
     sources = sorted({row["source"] for row in data})
     return {
-        "round": number, "model": model.name, "made": made, "pairs": len(data), "sources": sources, "held_out": loss,
+        "round": number, "model": model.name, "made": made, "pairs": len(data), "sources": sources,
+        "held_out": losses.pop(ALL, None), "held_out_by_source": losses,
     }  # fmt: skip
 
 

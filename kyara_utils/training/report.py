@@ -32,6 +32,16 @@ def _losses(record: Row, split: str, whole: bool) -> tuple[float, float]:
     return (record["held_out_before"], record["held_out_after"]) if whole else record["held_out_by_source"][split]
 
 
+def rounds_held_out(rounds: list[Row], held_out: list[Row]) -> list[Row]:
+    """Return the held-out loss of each round's model by source, as `held_out_table` has it of the stages of SFT."""
+    counts = Counter(row["source"] for row in held_out)
+    return [
+        {"model": one["model"], "split": split, "loss": loss, "low": "", "high": "", "n": counts[split]}
+        for one in rounds
+        for split, loss in one["held_out_by_source"].items()
+    ]
+
+
 def stage_curve(**records: Row) -> list[Row]:
     """Return the loss curves of several stages as one table, by the names of the arguments."""
     return [{"stage": stage, **point} for stage, record in records.items() for point in record["curve"]]
