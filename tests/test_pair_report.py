@@ -7,6 +7,7 @@ import test_training as shared
 
 from kyara_utils.preference.pair_report import length_drift, pair_figures, pair_lines, pair_report
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.training import report
 from kyara_utils.training.pair_rows import prepare_pairs
 from kyara_utils.training.trainer_run import WINDOW, check_displacement
 
@@ -45,12 +46,18 @@ def test_training_reports_on_pairs_that_it_never_saw(base, tokenizer, pairs, tmp
     assert record["watched"] and not alone["watched"]
     last = record["watched"][-1]
     assert last["accuracy"] == 0.0 and last["margin"] < 0 and last["step"] <= record["curve"][-1]["step"]
+    curve = report.rounds_curve([record | {"round": 1}])
+    assert [row["held_out_accuracy"] for row in curve if row["held_out_accuracy"] != ""][-1] == 0.0
     rows = pair_report({"dpo": tmp_path / "dpo"}, base, {"training": kept, "held_out": turned}, 0.1)
     figures = {(row["split"], row["source"]): row for row in rows}
     assert figures["training", "all"]["margin"] == pytest.approx(record["final_margin"], abs=1e-4)
     assert figures["training", "all"]["accuracy"] == 1.0 and figures["held_out", "all"]["accuracy"] == 0.0
     assert figures["held_out", "all"]["margin"] == pytest.approx(-record["final_margin"], abs=1e-4)
     assert [row["n"] for row in rows] == [4, 2, 2, 4, 2, 2] and len(pair_lines(rows)) == 6
+    one = record | {"round": 1, "model": "dpo", "sources": ["s0"], "held_out": None}
+    assert report.rounds_table(None, [one], rows)[1]["held_out_pairs"] == 4
+    assert report.dpo_metrics(4, one, rows)["held_out_accuracy"] == 0.0
+    assert "held-out pairs: reward accuracy 0.00 [0.00, 0.49], n 4" in "".join(report.round_lines([one], None, rows))
 
 
 def test_chosen_answers_that_collapse_end_training():

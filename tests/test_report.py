@@ -65,6 +65,10 @@ SFT = [
 ]
 DPO = [
     {"step": i, "loss": 0.69, "accuracy": 0.75, "margin": 0.5, "chosen_reward": -0.1, "rejected_reward": -0.6}
+    | {
+        f"held_out_{name}": value if i % 10 == 0 else ""
+        for name, value in (("accuracy", 0.6), ("margin", 0.1), ("chosen_reward", -0.2), ("rejected_reward", -0.3))
+    }
     for i in range(1, 31)
 ]
 SCORES = [
@@ -153,7 +157,7 @@ FIGURES = [
         plots_training.dpo_curve,
         DPO,
         {},
-        "In the last 10 of 30 steps DPO puts chosen above rejected in 75 % of the pairs, with a mean margin of 0.50",
+        "of 30 steps DPO puts chosen above rejected in 75 % of the training pairs (60 % of held-out pairs), with",
     ),
     (
         plots_training.held_out,

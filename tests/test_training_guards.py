@@ -129,8 +129,11 @@ def test_tables_without_held_out_rows(base, rows, pairs, tmp_path):
     """held_out_share 0.0 is a choice; it must not end the step at its last cell."""
     first = train_sft(base, rows, [], tmp_path / "sft", **SFT)
     assert report.held_out_table(first, first, []) == [] and "held-out loss – → –" in report.stage_line(first)
-    one = train_dpo(base, pairs, tmp_path / "dpo", **DPO) | {"round": 1, "sources": ["spin"], "held_out": None}
+    one = train_dpo(base, pairs, tmp_path / "dpo", **DPO) | {"round": 1, "model": "dpo"}
+    one |= {"sources": ["spin"], "held_out": None}
     assert "held-out loss – → –" in "".join(report.round_lines([one], None))
+    assert "on held-out pairs: none was held out" in "".join(report.round_lines([one], None))
+    assert {row["held_out_margin"] for row in report.rounds_curve([one])} == {""}
     assert "held_out" not in report.dpo_metrics(4, one) and report.rounds_table(None, [one])[1]["held_out"] == ""
     whole = train_sft(base, rows[:6], [row | {"source": "a"} for row in rows[6:]], tmp_path / "b", **SFT)
     table = report.held_out_table(whole, whole, [row | {"source": "a"} for row in rows[6:]])

@@ -2,9 +2,10 @@
 
 SPIN (https://arxiv.org/abs/2401.01335) trains from its second round on with that round's pairs and the last one's, as
 its reference implementation does (uclaml/SPIN, README); SPPO (https://arxiv.org/abs/2405.00675) with the new ones only.
-Pairs of other sources (RLAIF, published sets) have no self in them and are trained on in the first round.
+Pairs of other sources (RLAIF, published sets, exact checks) are not made anew and are trained on in the first round.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kyara_utils.llm import add_usage, connect, trained
@@ -26,15 +27,15 @@ SEED_STEP = 1000  # between rounds, so that no round repeats another's samples
 
 def train_rounds(
     sft: Path, pairs: list[Row], folder: Path, *, more_rounds: int, sampling: Row, store: Path, vocabulary: Path,
-    held_out: list[Row], settings: DpoSettings, progress: bool = True,
+    held_out: list[Row], settings: DpoSettings, progress: bool = True, held_out_pairs: Sequence[Row] = (),
 ) -> tuple[list[Row], list[Row], Row]:  # fmt: skip
     """Train `sft` on `pairs`, then `more_rounds` times on pairs of its own play; return (rounds, rejects, usage).
 
     `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `settings`: those of
-    every round. The last model is `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained
-    again. Each round: round, model, made (pairs tried), pairs, sources, held_out (nats per supervised token),
-    held_out_by_source{source: loss}, and the record of `train_dpo`. Raises `KyaraError` where nothing is left to play
-    with.
+    every round. `held_out_pairs`, prepared like `pairs`, are looked at while a round trains. The last model is
+    `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained again. Each round: round, model,
+    made (pairs tried), pairs, sources, held_out (nats per supervised token), held_out_by_source{source: loss}, and the
+    record of `train_dpo`. Raises `KyaraError` where nothing is left to play with.
     """
     rounds, rejects, usage, policy, last = [], [], {}, sft, pairs
     for number in range(1, more_rounds + 2):
@@ -46,7 +47,7 @@ def train_rounds(
             rejects += rejected + unfit
             data, last = mix([fresh, [row for row in last if row["source"] == "spin"]])[0], fresh
         model = folder / ("dpo" if number > more_rounds else f"dpo_round_{number}")
-        record = train_dpo(policy, data, model, settings, progress)
+        record = train_dpo(policy, data, model, settings, progress, held_out_pairs)
         rounds.append(record | _facts(number, model, made, data, held_out))
         policy = model
     return rounds, rejects, usage

@@ -101,9 +101,10 @@ def _source(row: Row) -> str:
 def _row(row: Row, chosen: Judged, rejected: Judged, sizes: Row) -> Row:
     (good, passed), (bad, failed) = chosen, rejected
     note = {"check": kind_of(row), "chosen": passed.rule, "rejected": failed.rule} | sizes
+    parents = [row["id"], *row["parents"][:1]]  # with its document, so that held-out pairs are of other documents
     calls = [one["call_id"] for one in (good, bad) if one["call_id"]]
     return preference(
-        question(row), good["text"], bad["text"], _source(row), good["model"], bad["model"], note, [row["id"]], calls,
+        question(row), good["text"], bad["text"], _source(row), good["model"], bad["model"], note, parents, calls,
         bad.get("finish_reason") == "length",
     )  # fmt: skip
 

@@ -46,6 +46,15 @@ def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label
         axes.annotate(f" {label}", (steps[-1], smooth(values)[-1]), color=colour, va="center", size=7.5)
 
 
+def _looks(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str = "") -> None:
+    """Values known at a few steps alone, as dots on a dashed line."""
+    known = ~np.isnan(values)
+    if known.any():
+        axes.plot(steps[known], values[known], "o--", color=colour, markersize=3, linewidth=1, label=label)
+        if label:
+            axes.annotate(f" {label}", (steps[known][-1], values[known][-1]), color=colour, va="center", size=7.5)
+
+
 def _ends(values: np.ndarray) -> tuple[float, float]:
     smoothed = smooth(values[~np.isnan(values)])
     return (float(smoothed[0]), float(smoothed[-1])) if len(smoothed) else (math.nan, math.nan)
@@ -86,15 +95,20 @@ def sft_curve(rows: list[Row]) -> Figure:
 
 @figure_of
 def dpo_curve(rows: list[Row]) -> Figure:
-    """Rows {step, loss, accuracy, margin, chosen_reward, rejected_reward} → four panels over the steps."""
+    """Rows {step, loss, accuracy, margin, chosen_reward, rejected_reward} and the last four with `held_out_` before
+    them, of pairs that were not trained on → four panels over the steps."""
     steps, colour = numbers(rows, "step"), MODEL_COLOURS["dpo"]
     figure, (loss, accuracy, margin, rewards) = canvas(4.2, 2, 2, sharex=True)
     for axes, column in ((loss, "loss"), (accuracy, "accuracy"), (margin, "margin")):
         _curve(axes, steps, numbers(rows, column), colour)
+    for axes, column in ((accuracy, "accuracy"), (margin, "margin")):
+        _looks(axes, steps, numbers(rows, f"held_out_{column}"), INK, "held-out pairs")
+    for side, tint in (("chosen", "#009E73"), ("rejected", "#882255")):
+        _looks(rewards, steps, numbers(rows, f"held_out_{side}_reward"), tint)
     loss.axhline(math.log(2), color=INK, linestyle=":", linewidth=0.8)
     loss.set_title("loss (dotted: ln 2, no preference learned)")
     accuracy.axhline(0.5, color=INK, linestyle=":", linewidth=0.8)
-    accuracy.set(ylim=(0, 1.03), title="share with chosen above rejected (dotted: chance)")
+    accuracy.set(ylim=(0, 1.03), title="reward accuracy: chosen above rejected (dotted: chance)")
     margin.axhline(0, color=INK, linestyle=":", linewidth=0.8)
     margin.set(title="reward margin", xlabel="step")
     _curve(rewards, steps, numbers(rows, "chosen_reward"), "#009E73", "chosen")
@@ -102,12 +116,14 @@ def dpo_curve(rows: list[Row]) -> Figure:
     rewards.axhline(0, color=INK, linestyle=":", linewidth=0.8)
     rewards.set(title="implicit rewards", xlabel="step")
     rewards.margins(x=0.16)
-    late = max(1, len(rows) // 3)
+    late, unseen = max(1, len(rows) // 3), numbers(rows, "held_out_accuracy")
     share, wide = (_mean(numbers(rows, column)[-late:]) for column in ("accuracy", "margin"))
+    unseen = unseen[~np.isnan(unseen)]
+    held = f"{percent(unseen[-1])} of held-out pairs" if len(unseen) else "no pair was held out"
     title(
         figure,
         f"In the last {late} of {count(np.nanmax(steps), 'step')} DPO puts chosen above rejected in {percent(share)} "
-        f"of the pairs, with a mean margin of {wide:.2f}",
+        f"of the training pairs ({held}), with a mean margin of {wide:.2f}",
         "Each step is one batch of training pairs: what the model was just shown, not a test." if late < FEW else "",
     )
     return figure

@@ -1,11 +1,14 @@
 """Small tables of steps 05 and 07, for CSV files, figures and cards, and the lines that the notebooks print."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from kyara_utils.runs.tables import Row
 
 ROUND_COLUMNS = ("round", "model", "held_out", "final_accuracy", "final_margin", "pairs")
+PAIR_COLUMNS = {"held_out_accuracy": "accuracy", "held_out_low": "low", "held_out_high": "high", "held_out_pairs": "n"}
+LOOKS = ("accuracy", "margin", "chosen_reward", "rejected_reward")  # columns of the curve, of held-out pairs as well
 
 
 def tokens_to_train(training: list[Row], refined: list[Row], epochs: float, refined_epochs: float) -> float:
@@ -48,25 +51,50 @@ def stage_curve(**records: Row) -> list[Row]:
 
 
 def rounds_curve(rounds: list[Row]) -> list[Row]:
-    """Return the curves of all rounds of DPO as one table, steps numbered through."""
-    points = [{"round": one["round"], **point} for one in rounds for point in one["curve"]]
+    """Return the curves of all rounds of DPO as one table, steps numbered through.
+
+    Columns `held_out_` and one of `LOOKS` are filled at the steps where training looked at held-out pairs.
+    """
+    points = []
+    for one in rounds:
+        looks = {look["step"]: look for look in one["watched"]}
+        for point in one["curve"]:
+            look = looks.get(point["step"], {})
+            seen = {f"held_out_{name}": _cell(look.get(name)) for name in LOOKS}
+            points.append({"round": one["round"], **point, **seen})
     return [{**point, "step": number} for number, point in enumerate(points, 1)]
 
 
-def rounds_table(held_out_sft: float | None, rounds: list[Row]) -> list[Row]:
-    """Return one row a round, `ROUND_COLUMNS`, the model before the first as round 0."""
-    first = {"round": 0, "model": "sft", "held_out": held_out_sft}
-    return [{name: _cell(one.get(name)) for name in ROUND_COLUMNS} for one in [first, *rounds]]
+def rounds_table(held_out_sft: float | None, rounds: list[Row], compared: Sequence[Row] = ()) -> list[Row]:
+    """Return one row a round, `ROUND_COLUMNS` and `PAIR_COLUMNS`, the model before the first as round 0.
+
+    compared: rows of `preference.pair_report`, whose held-out pairs stand beside the round's training pairs.
+    """
+    table = []
+    for one in [{"round": 0, "model": "sft", "held_out": held_out_sft}, *rounds]:
+        unseen = _unseen(one["model"], compared)
+        row = {name: _cell(one.get(name)) for name in ROUND_COLUMNS}
+        table.append(row | {ours: _cell(unseen.get(theirs)) for ours, theirs in PAIR_COLUMNS.items()})
+    return table
+
+
+def _unseen(model: str, compared: Sequence[Row]) -> Row:
+    """What a model does on all held-out pairs; empty where none was held out."""
+    wanted = (model, "held_out", "all")
+    return next((row for row in compared if (row["model"], row["split"], row["source"]) == wanted), {})
 
 
 def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def dpo_metrics(pairs: int, last: Row) -> Row:
-    """Return the figures of step 07's manifest; the held-out loss only where rows were held out."""
+def dpo_metrics(pairs: int, last: Row, compared: Sequence[Row] = ()) -> Row:
+    """Return the figures of step 07's manifest; those of held-out rows and pairs only where some were held out."""
     found = {"pairs": pairs, "reward_accuracy": last["final_accuracy"], "reward_margin": last["final_margin"]}
     found |= {} if last["held_out"] is None else {"held_out": last["held_out"]}
+    unseen = _unseen(last["model"], compared)
+    found |= {ours: unseen[theirs] for ours, theirs in PAIR_COLUMNS.items() if unseen}
+    found |= {"held_out_kl": unseen["kl"]} if unseen else {}
     return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -80,13 +108,21 @@ def stage_line(record: Row) -> str:
     return f"held-out loss {change(record['held_out_before'], record['held_out_after'])} in {record['seconds']:.0f} s"
 
 
-def round_lines(rounds: list[Row], held_out_sft: float | None) -> list[str]:
-    """Return what each round of DPO did, in three lines each."""
+def round_lines(rounds: list[Row], held_out_sft: float | None, compared: Sequence[Row] = ()) -> list[str]:
+    """Return what each round of DPO did, in four lines each."""
     lines, before = [], held_out_sft
     for one in rounds:
         lines += [f"round {one['round']}: {one['pairs']} pairs of {', '.join(one['sources'])}, {one['seconds']:.0f} s"]
         first, last = one["curve"][0]["loss"], one["curve"][-1]["loss"]
         lines += [f"  loss {first:.4f} → {last:.4f}, held-out loss {change(before, one['held_out'])}"]
         lines += [f"  on its pairs: reward accuracy {one['final_accuracy']:.2f}, margin {one['final_margin']:+.3f}"]
+        lines += [f"  on held-out pairs: {_unseen_words(_unseen(one['model'], compared))}"]
         before = one["held_out"]
     return lines
+
+
+def _unseen_words(row: Row) -> str:
+    if not row:
+        return "none was held out, so the line above shows memory and no skill"
+    interval = f"[{row['low']:.2f}, {row['high']:.2f}], n {row['n']}"
+    return f"reward accuracy {row['accuracy']:.2f} {interval}, margin {row['margin']:+.3f}"
