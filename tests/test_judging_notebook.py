@@ -52,8 +52,13 @@ def notebook(tmp_path, monkeypatch):
         for n in range(20)
     ]  # fmt: skip
     write_rows(tmp_path / "refined.parquet", rows, schemas.CONVERSATION)
+    write_rows(tmp_path / "chunks.parquet", [], schemas.CHUNK)
+    tables = {name: tmp_path / f"{name}.parquet" for name in ("refined", "chunks")}
+    tables |= {"base": tables["refined"], "held_out_parquet": tmp_path / "sft_held_out.parquet"}
 
-    def run_all(knows, **given):
+    def run_all(knows, unseen=0, **given):
+        write_rows(tables["held_out_parquet"], rows[:unseen], schemas.CONVERSATION)
+
         def connect(model, *_, **__):
             return Talker(getattr(model, "name", model), knows)
 
@@ -62,7 +67,7 @@ def notebook(tmp_path, monkeypatch):
         finished = {}
         run = SimpleNamespace(
             root=tmp_path, dir=tmp_path, store_path=tmp_path, path=lambda name: tmp_path / name,
-            input=lambda step, name: tmp_path / "refined.parquet" if name == "refined" else tmp_path,
+            input=lambda step, name: tables.get(name, tmp_path),
             finish=lambda **outputs: finished.update(outputs),
         )  # fmt: skip
         space = {name: parameter.default for name, parameter in params.declared(NOTEBOOK).items()}
@@ -130,3 +135,27 @@ def test_human_labels_in_the_place_of_known_pairs(notebook, tmp_path):
     space, finished = notebook(True, calibration="human.jsonl", test_pairs=16)
     assert len(space["tests"]) == 16 and space["tested"][0]["right"] == 16
     assert [row["rule"] for row in read_rows(tmp_path / "rejects.parquet")].count("no_label") == 1
+
+
+def test_verified_pairs_need_no_judge_and_no_row_that_was_held_out(notebook, tmp_path, monkeypatch, capsys):
+    """Gold answers of 05's held-out rows in any pair would turn 07's held-out loss into memory."""
+    real = Talker.reply
+
+    def reply(self, request):
+        if self.model.name != "sft" or request.seed < 50:
+            return real(self, request)
+        text = {50: "望遠鏡讓人看清楚星星。", 100: "望远镜让人看清楚星星。"}[request.seed]
+        return Response(f"call{request.seed}", text, "stop")
+
+    monkeypatch.setattr(Talker, "reply", reply)
+    space, finished = notebook(False, unseen=3, verified_prompts=40, verified_samples=3, held_out_share=0.2)
+    verified = space["verified"]
+    assert len(verified) == finished["metrics"]["verified"] == 17 and not space["unsure"]
+    assert {row["source"] for row in verified} == {"verified_form"}
+    assert {row["chosen"][0]["content"] for row in verified} == {"望遠鏡讓人看清楚星星。"}
+    unseen = {f"conv_{n}" for n in range(3)}
+    files = [read_rows(tmp_path / f"{name}.parquet") for name in ("preferences", "held_out")]
+    assert not unseen & {parent for rows in files for row in rows for parent in row["parents"]}
+    prompts = [{row["prompt"][0]["content"] for row in rows} for rows in files]
+    assert all(prompts) and not prompts[0] & prompts[1], "a prompt of both SPIN and a check is on one side"
+    assert "verified_form: 17 pairs" in capsys.readouterr().out

@@ -102,3 +102,12 @@ def length_drift(sources: Sequence[str], before: Sequence[Row], after: Sequence[
         row = {"source": source, "n": len(places), "before": mean(old), "after": mean(new)}
         rows.append(row | {"change": change, "low": low, "high": high})
     return rows
+
+
+def drift_lines(rows: Sequence[Row]) -> list[str]:
+    """Return rows of `length_drift` for people."""
+    return [
+        f"length {row['source']}: {row['before']:.0f} → {row['after']:.0f} characters, {row['change']:+.0f} "
+        f"[{row['low']:+.0f}, {row['high']:+.0f}], n {row['n']}"
+        for row in rows
+    ]

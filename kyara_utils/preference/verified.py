@@ -8,14 +8,16 @@ tells the sides apart (Park et al. 2024, arXiv 2403.19159).
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappush, heappushpop
 from itertools import product
 
+from kyara_utils.curation.rows import key64
 from kyara_utils.llm import Client
 from kyara_utils.preference.candidates import several_answers
 from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.preference.verifiers import CHECKS, RIGHT, WRONG, Found, kind_of, verify
-from kyara_utils.runs import answer, content_id, question, reject, sample
+from kyara_utils.runs import answer, content_id, question, reject
 from kyara_utils.runs.tables import Row
 
 LONGER = 2.0  # a pair is dropped when its longer side has more than this many times the characters of the other,
@@ -24,13 +26,17 @@ SOURCE = "verified_{}"
 Judged = tuple[Row, Found]
 
 
-def draw_known(rows: Sequence[Row], each: int, seed: int = 0) -> list[Row]:
-    """Return up to `each` rows of every kind of check with distinct questions, drawn by seed; none for 0."""
-    kinds: dict[str, dict[str, Row]] = {kind: {} for kind in CHECKS}
-    for row in sorted(rows, key=lambda row: row["id"]) if each else ():
+def draw_known(rows: Iterable[Row], each: int, seed: int = 0) -> list[Row]:
+    """Return up to `each` rows of every kind of check, those of the smallest hashes of seed and id; none for 0.
+
+    Ids are distinct. No more rows are held than are drawn, of a table of any size.
+    """
+    heaps: dict[str, list[tuple[int, str, Row]]] = {kind: [] for kind in CHECKS}
+    for row in rows if each else ():
         if kind := kind_of(row):
-            kinds[kind].setdefault(question(row), row)
-    return [row for found in kinds.values() for row in sample(list(found.values()), each, seed) if found]
+            push = heappush if len(heaps[kind]) < each else heappushpop
+            push(heaps[kind], (-key64((seed, row["id"])), row["id"], row))
+    return [row for heap in heaps.values() for _, _, row in sorted(heap, reverse=True)]
 
 
 def verified_preferences(
