@@ -30,7 +30,7 @@ ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the r
     "synthesis": FLOOR | {"knowledge"},
     "curation": FLOOR | {"knowledge"},
     "training": FLOOR,
-    "preference": FLOOR | {"training", "statistics", "curation", "synthesis"},
+    "preference": FLOOR | {"knowledge", "training", "statistics", "curation", "synthesis"},
     "evaluation": FLOOR | {"statistics", "curation", "preference"},
     "report": GROUND | {"statistics"},
 }

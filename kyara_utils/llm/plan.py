@@ -41,6 +41,8 @@ def planned_calls(table: list[dict[str, Any]], values: dict[str, Any], rows_of: 
         spared = any(values.get(name) == value for name, value in line.get("unless", {}).items())
         calls = 0 if 0 in counts or spared else None if None in counts else prod(counts)
         for model in models if isinstance(models, list) else [models]:
+            if "/" in model:  # a reward model's folder or owner/name: no LLM is asked
+                continue
             found.append(Planned(model, line["stage"], calls, *_tokens(line["tokens"], model, values)))
     return found
 

@@ -1,4 +1,4 @@
-"""Who may judge a pair: whatever compares two answers, alone or as a panel.
+"""Who may judge a pair: language models and reward models behind one interface, alone or as a panel.
 
 A panel is one judge whose verdict in each order is its members' majority. A member is not asked about an answer of its
 own, unless that is allowed: judges prefer their own (Panickssery et al. 2024, arXiv 2404.13076).
@@ -125,12 +125,20 @@ def open_panel(
     names: Sequence[str], store: Path, vocabulary: Path | None = None, budget: float = 0.0, mode: str = "text",
     tie_margin: float = 0.0, own_answers: bool = False,
 ) -> Iterator[Panel]:  # fmt: skip
-    """Connect the judges of these names; store: the ledger of calls; budget: USD for one judge's, 0 for no limit."""
+    """Connect the judges of these names: of params/models.yaml, or a reward model's folder or `owner/name`.
+
+    store: the ledger of calls, beside which rewards are kept; budget: USD for the calls of one judge, 0 for no limit.
+    """
     if mode not in MODES:
         raise KyaraError(f"judge_mode {mode!r} is none of {', '.join(MODES)}; set one")
     with ExitStack() as stack:
         members: list[PairJudge] = []
         for name in names:
-            client = stack.enter_context(connect(name, store, vocabulary, budget))
-            members.append(LlmJudge(client, mode, tie_margin))
+            if "/" in name:
+                from kyara_utils.preference.reward_judges import open_reward_judge
+
+                members.append(open_reward_judge(name, Path(store).with_name("rewards.sqlite")))
+            else:
+                client = stack.enter_context(connect(name, store, vocabulary, budget))
+                members.append(LlmJudge(client, mode, tie_margin))
         yield Panel(members, own_answers)

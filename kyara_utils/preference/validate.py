@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
 def validate(judge: str, given: argparse.Namespace) -> Row:
     """Test one judge and print what was found; return its row of `judge_test.try_judge`."""
     tests, rejects = read_labelled(given.pairs, given.n, given.seed)
-    mode = given.mode or ("text" if find_model(judge).style == "full" else "logprob")
+    strong = "/" in judge or find_model(judge).style == "full"
+    mode = given.mode or ("text" if strong else "logprob")
     store = given.store or runs_dir(find_root()) / "judges" / "calls.sqlite"
     with open_panel([judge], store, None, given.budget, mode, given.tie_margin, own_answers=True) as panel:
         row, _ = try_judge(panel.members[0], tests, given.bar, given.repeats)
