@@ -8,7 +8,7 @@ from run_folder import HOSTILE, finished_run
 from kyara_utils.__main__ import main
 from kyara_utils.report.site import entries, executed, readable, stories
 from kyara_utils.report.site.browser import fold_table
-from kyara_utils.report.site.publish import cited, write_report
+from kyara_utils.report.site.publish import cited, render, write_report
 from kyara_utils.report.site.shards import ShardWriter, bucket_of, read_shard, write_buckets, write_shard
 from kyara_utils.runs import read_rows
 from kyara_utils.runs.finished import finished
@@ -176,6 +176,15 @@ def test_what_a_story_makes_of_every_kind_of_row():
     assert (
         stories.story_of("reject", {"row": "not JSON", "rule": "broken", "detail": ""})["document_text"] == "not JSON"
     )
+
+
+def test_a_document_that_was_left_out_asks_nothing():
+    """An empty answer under a file's name reads as if a model had failed."""
+    row = {"row": {"id": "doc_1", "path": "food/a.md"}, "rule": "front_matter", "detail": "1 taken off"}
+    told = stories.story_of("reject", row)
+    page = words(render("story", id="doc_1", kind="reject", step="01_corpus_indexing", fate=[], **told))
+    assert "front_matter in 01_corpus_indexing: 1 taken off" in page
+    assert not re.search(r"\b(Question|Answer)\b", page)
 
 
 def test_notebooks_show_a_progress_lines_last_state_and_no_dead_link():

@@ -124,8 +124,9 @@ const passage = async (id) => (await kyara.load(`passages-${kyara.bucket(id, ind
 
 async function name(one) {
   const found = await passage(one.dataset.passage);
-  const summary = one.querySelector("summary");
-  if (found && summary.firstChild.textContent === one.dataset.passage) summary.firstChild.textContent = `${found.title || one.dataset.passage} `;
+  if (!found) return;
+  const parts = [found.title || one.dataset.passage, found.heading].filter(Boolean);  // passages of one article differ by it
+  one.querySelector("summary").firstChild.textContent = `${parts.join(" · ")} `;
 }
 
 async function fill(one) {
