@@ -102,7 +102,7 @@ def test_simplified_answers_are_wrong_until_they_are_folded():
 
 @pytest.mark.skipif(not DRCD.is_file(), reason=f"{DRCD} is not there")
 def test_people_agree_as_the_paper_says():
-    """The paper gives people an F1 of 93.30 on the test half; another counting (words, substrings) is ten points away."""
+    """The paper gives people an F1 of 93.30 on the test half; other countings are ten points away."""
     pairs = [row["answers"] for row in asked_twice()]
     found = [score_short(second, [first]) for first, second in pairs]
     exact, f1 = 100 * mean(row["outcome"] == "correct" for row in found), 100 * mean(row["f1"] for row in found)
