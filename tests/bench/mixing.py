@@ -112,24 +112,20 @@ def child(count: int) -> dict[str, float]:
     return found
 
 
-def main(count: int) -> None:
-    runs = [child(count) for _ in range(RUNS)]
+def results(count: int, runs: list[dict]) -> list[Result]:
     rules = ", ".join(f"{rule} {number:,}" for rule, number in sorted(runs[0]["rules"].items()))
     note = f"{runs[0]['out']:,} rows written; rejects: {rules}"
     what = f"mixing {count:,} preference rows"
-    publish(
-        "mixing",
-        [
-            Result(f"{what}, wall time", "s", [run["s"] for run in runs], None, False, note="other work on the cores"),
-            Result(f"{what}, CPU time", "s", [run["cpu"] for run in runs], SECONDS, False, note=note),
-            Result(f"{what}, peak memory", "MB", [run["mb"] for run in runs], LIMIT, False),
-        ],
-        ("numpy", "opencc", "pyarrow"),
-    )
+    return [
+        Result(f"{what}, wall time", "s", [run["s"] for run in runs], None, False, note="other work on the cores"),
+        Result(f"{what}, CPU time", "s", [run["cpu"] for run in runs], SECONDS, False, note=note),
+        Result(f"{what}, peak memory", "MB", [run["mb"] for run in runs], LIMIT, False),
+    ]
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(mixed(Path(sys.argv[2]))))
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else ROWS)
+        count = int(sys.argv[1]) if sys.argv[1:] else ROWS
+        publish("mixing", results(count, [child(count) for _ in range(RUNS)]), ("numpy", "opencc", "pyarrow"))
