@@ -96,6 +96,7 @@ def test_simplified_answers_are_wrong_until_they_are_folded():
     assert score_short("「大稻埕」", ["大稻埕"])["folded"] == "correct"
     assert normalise(" A  tale, of 《x》 ") == "tale of x" and contains("茶在大稻埕、加工", ["大稻埕加工"])
     assert contains("一共24匹馬", ["24匹", "24"]) and not contains("一共24匹馬", ["4匹", "4", "四"])
+    assert not contains("住了十三年", ["三年"]) and contains("住了三年", ["三年"])
     assert contains("4。", ["四匹", "4"]) and not contains("什麼都沒有", [])
     assert first_line("\n 巴黎 \n因為…") == "巴黎" and first_line("") == ""
 

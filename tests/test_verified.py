@@ -7,8 +7,8 @@ from scripted import Scripted, last, text
 
 from kyara_utils.preference.verified import draw_known, rule_lines, verified_preferences
 from kyara_utils.preference.verifiers import OPEN, RIGHT, WRONG, kind_of, shown_documents, verify
-from kyara_utils.synthesis.cited import NO_ANSWER
 from kyara_utils.synthesis.drafts import conversation
+from kyara_utils.text.citation_form import NO_ANSWER
 
 REFUSAL = NO_ANSWER["zh-Hant"]
 CHUNKS = {
@@ -24,6 +24,8 @@ def row(source, asked, answer, lang="zh-Hant", **meta):
 
 
 SHORT = row("rag_short", "文件…\n哪一年發現天王星？", "1781年", gold="1781年", answerable=True)
+FEW = row("rag_short", "文件…\n一共有幾個？", "5個", gold="5個", answerable=True)
+SPAN = row("rag_short", "文件…\n從哪一年到哪一年？", "1895-1945年", gold="1895-1945年", answerable=True)
 BLANK = row("rag_short", "文件…\n誰畫了這幅畫？", REFUSAL, gold="李梅樹", answerable=False)
 CITED = row(
     "rag_cited", "文件…\n赤道儀的極軸對準哪裡？", "赤道儀的極軸對準北極星【id_0000000a】。",
@@ -45,6 +47,10 @@ FORM = row("rag", "望遠鏡是做什麼的？", "望遠鏡把遠處的星光聚
         (SHORT, "年", OPEN),
         (SHORT, "威廉·赫雪爾在1781年發現天王星，當時他正在自家花園裡觀測雙星。", OPEN),
         (SHORT, "一七八一年", OPEN),
+        (FEW, "15個", WRONG),  # holds the gold answer by its characters
+        (FEW, "5", OPEN),
+        (SPAN, "1895至1945年", OPEN),  # the same numbers by another sign
+        (SPAN, "1895-1946年", WRONG),
         (BLANK, REFUSAL, RIGHT),
         (BLANK, "李梅樹", WRONG),
         (BLANK, "根據文件，無法回答這個問題。", OPEN),

@@ -7,18 +7,18 @@ what is neither surely right nor surely wrong makes no pair. Verifiable rewards 
 (Tülu 3, arXiv 2411.15124, §6).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kyara_utils.runs import answer, meta, question
 from kyara_utils.runs.tables import Row
-from kyara_utils.synthesis.cited import NO_ANSWER, cited_rule
+from kyara_utils.synthesis.cited import cited_rule
 from kyara_utils.synthesis.maths.answers import final_answer
 from kyara_utils.synthesis.maths.rules import REFUTED, VERIFIED, check_solution
 from kyara_utils.text.answer_faults import declined
 from kyara_utils.text.answer_rules import Answer, first_broken
-from kyara_utils.text.folding import fold, numbers
+from kyara_utils.text.citation_form import NO_ANSWER
+from kyara_utils.text.folding import OPERATORS, character_f1, fold, hardly_more, holds, numbers
 from kyara_utils.text.script_leaks import mainland_term
 
 RIGHT, WRONG, OPEN = "right", "wrong", "open"
@@ -58,19 +58,18 @@ def short(row: Row, text: str, fault: str, chunks: Mapping[str, Row]) -> Found:
     if not known["answerable"]:
         return _unanswerable(row, text)
     gold, said = fold(known["gold"]), fold(text)
-    if gold in said:
-        return Found(RIGHT, "gold_answer") if len(said) <= 2 * len(gold) + 2 else Found(OPEN, "gold_among_others")
-    if said and said in gold:
+    if holds(said, gold):
+        return Found(RIGHT, "gold_answer") if hardly_more(said, gold) else Found(OPEN, "gold_among_others")
+    if holds(gold, said):
         return Found(OPEN, "part_of_gold")
-    right, stated = numbers(known["gold"]), numbers(text)
-    alike = right == stated if right and stated else shared(gold, said) >= ALIKE
+    right, stated = _stated(known["gold"]), _stated(text)
+    alike = right <= stated or stated <= right if right and stated else character_f1(gold, said) >= ALIKE
     return Found(OPEN, "like_gold") if alike else Found(WRONG, "another_answer")
 
 
-def shared(one: str, other: str) -> float:
-    """Return the F1 of the characters of two texts, 0 to 1, as DRCD and SQuAD count it."""
-    common = (Counter(one) & Counter(other)).total()
-    return 2 * common / max(1, len(one) + len(other))
+def _stated(text: str) -> set[str]:
+    """The numbers of a text without its signs: 1895-1945 and 1895至1945, 50% and 百分之五十 may be one answer."""
+    return set(numbers(text)) - set(OPERATORS)
 
 
 def _unanswerable(row: Row, text: str) -> Found:

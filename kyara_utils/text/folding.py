@@ -1,4 +1,4 @@
-"""Comparison keys of texts: folded text, prose without code, and the numbers that a text states.
+"""Comparison of texts: folded text, prose without code, the numbers that a text states, one text within another.
 
 White space does not separate Chinese words and one sentence may come in two scripts, so texts are compared after
 NFKC and OpenCC t2s (`normalise.search_text`), without white space and punctuation.
@@ -6,6 +6,7 @@ NFKC and OpenCC t2s (`normalise.search_text`), without white space and punctuati
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -20,6 +21,10 @@ _COMPATIBLE = re.compile(  # digits and operators in other forms: ², ½, ①, �
 )
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "兩": 2, "两": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000, "萬": 10_000, "万": 10_000}
+_DIGIT_RUNS = ("[0-9]", "[零〇一二兩两三四五六七八九十百千萬万億亿]")
+# No border between two digits of one kind:
+_BEFORE = "".join(f"(?<!{digit}(?={digit}))" for digit in _DIGIT_RUNS)
+_BEHIND = "".join(f"(?!(?<={digit}){digit})" for digit in _DIGIT_RUNS)
 
 
 def fold(text: str, keep: str = "") -> str:
@@ -47,6 +52,25 @@ def _unwanted(keep: str) -> re.Pattern[str]:
 def prose(text: str) -> str:
     """Return `text` without fenced code, whose words and repetitions say nothing about the prose."""
     return _FENCE.sub(" ", text) if "```" in text else text
+
+
+def holds(text: str, piece: str) -> bool:
+    """Whether a text holds a piece, but no number within a longer one (4匹 in 24匹, 三年 in 十三年).
+
+    Both are in one form, such as `fold` gives; an empty piece is held by nothing.
+    """
+    return bool(piece and re.search(f"{_BEFORE}{re.escape(piece)}{_BEHIND}", text))
+
+
+def hardly_more(text: str, piece: str) -> bool:
+    """Whether a text holds a piece and no more than as much again: 1783年 in 在1783年. Forms as for `holds`."""
+    return len(text) <= 2 * len(piece) + 2 and holds(text, piece)
+
+
+def character_f1(one: str, other: str) -> float:
+    """Return the harmonic mean of precision and recall of two texts as bags of characters, 0 to 1."""
+    shared = (Counter(one) & Counter(other)).total()
+    return 2 * shared / (len(one) + len(other)) if shared else 0.0
 
 
 def numbers(text: str) -> tuple[str, ...]:

@@ -11,30 +11,22 @@ answered the development questions agree with their annotators at 79.1 exact mat
 
 import re
 import string
-from collections import Counter
 from collections.abc import Sequence
 
 from kyara_utils.evaluation.scoring import outcome
 from kyara_utils.runs.tables import Row
-from kyara_utils.text.folding import fold
+from kyara_utils.text.folding import character_f1, fold, holds
 
 MARKS = "《》？，。、；："
 _GONE = str.maketrans("", "", string.punctuation + MARKS)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _FIGURE = re.compile(r"[\d零〇一二三四五六七八九十百千萬]+")
-_BEFORE, _BEHIND = "(?<![0-9](?=[0-9]))", "(?!(?<=[0-9])[0-9])"  # no border between two digits
 MEASURES = ("outcome", "f1", "folded", "folded_f1")  # fields of a scored answer
 
 
 def normalise(text: str) -> str:
     """Return a text as DRCD compares it; the spaces that stay are characters of F1, as in the authors' change."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_GONE)).split())
-
-
-def character_f1(answer: str, gold: str) -> float:
-    """Return the harmonic mean of precision and recall of two texts as bags of characters, 0 to 1."""
-    shared = (Counter(answer) & Counter(gold)).total()
-    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0
 
 
 def score_short(text: str, golds: Sequence[str]) -> Row:
@@ -54,13 +46,13 @@ def score_short(text: str, golds: Sequence[str]) -> Row:
 def contains(text: str, golds: Sequence[str]) -> bool:
     """Whether a longer text gives a gold answer, as DRCD compares texts.
 
-    No number counts within a longer one (4匹 in 24匹). Behind the first gold answer, one of a single character or of
+    No number counts within a longer one (see `holds`). Behind the first gold answer, one of a single character or of
     figures alone counts as the whole text only.
     """
     given, first = normalise(text), normalise(golds[0]) if golds else ""
     for wanted in filter(None, map(normalise, golds)):
         telling = wanted == first or (len(wanted) > 1 and not _FIGURE.fullmatch(wanted))
-        if wanted == given or (telling and re.search(f"{_BEFORE}{re.escape(wanted)}{_BEHIND}", given)):
+        if wanted == given or (telling and holds(given, wanted)):
             return True
     return False
 
