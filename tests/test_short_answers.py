@@ -1,5 +1,7 @@
 """Short answers read from documents: labels that can be checked, contexts that do not give a wrong one away."""
 
+import json
+
 import pytest
 from scripted import Scripted, last, text
 
@@ -7,7 +9,6 @@ from kyara_utils.curation.duplicates import near_duplicates
 from kyara_utils.curation.language import by_language
 from kyara_utils.curation.quality_rules import by_quality
 from kyara_utils.runs import meta
-from kyara_utils.synthesis.cited import NO_ANSWER
 from kyara_utils.synthesis.short_answers import (
     add_readings,
     agree,
@@ -16,6 +17,7 @@ from kyara_utils.synthesis.short_answers import (
     span_of,
     write_short_answers,
 )
+from kyara_utils.text.citation_form import NO_ANSWER
 
 BODIES = [
     "玉山是台灣最高的山，主峰海拔3952公尺。",
@@ -55,6 +57,8 @@ def teacher(pairs: str = PAIRS, again: str = "") -> Scripted:
             [("甲是什麼？", "乙")],
         ),
         ("甲是什麼？", []),
+        ('{"questions": 5}', []),
+        ('{"questions": {"question": "甲是什麼？", "answer": "乙"}}', []),
     ],
 )
 def test_pairs_are_read_from_lines_and_json(written, pairs):
@@ -82,6 +86,34 @@ def test_bad_pairs_are_rejected_by_rule(pairs, rule):
     assert not kept and [row["rule"] for row in rejects] == [rule]
 
 
+def test_only_the_line_that_the_limit_cut_is_lost():
+    def cut(written):
+        client = teacher()
+        answer = client.answer
+        client.answer = lambda request: text(written, "length") if last(request).endswith("題:") else answer(request)
+        return [draft["gold"] for draft in write_short_answers(client, POOL[:1], wanted=2)[0]]
+
+    whole, _ = PAIRS.split("\n")
+    assert cut(f"{whole}\n台灣最高的山是") == cut(f"{whole}\n台灣最高的山是哪一座？｜玉") == ["3952公尺"]
+
+
+def test_a_base_model_writes_one_line_and_a_strong_one_json():
+    """A base model would go on with the next document; a strong one is held to the schema."""
+    asked = {}
+
+    def answer(request):
+        if not last(request).endswith("題:") and "# 任務" not in last(request):
+            return text("3952公尺" if "玉山的主峰海拔" in last(request) else "玉山")
+        asked["stop"], asked["schema"] = request.stop, request.schema
+        pairs = [dict(zip(("question", "answer"), line.split("｜"), strict=True)) for line in PAIRS.splitlines()]
+        return text(json.dumps({"questions": pairs}) if request.schema else PAIRS.splitlines()[0])
+
+    kept, _ = write_short_answers(Scripted(answer, "completion"), POOL[:1], wanted=1)
+    assert [draft["gold"] for draft in kept] == ["3952公尺"] and asked == {"stop": ("\n",), "schema": None}
+    kept, _ = write_short_answers(Scripted(answer, "chat"), POOL[:1], wanted=2)
+    assert [draft["gold"] for draft in kept] == ["3952公尺", "玉山"] and asked["schema"] and not asked["stop"]
+
+
 def test_the_gold_answer_is_the_documents_own_piece_but_for_white_space():
     assert span_of("1988年1月", "生於 1988 年 1 月的台北") == "1988 年 1 月"
     assert span_of("1989年", "生於 1988 年") == "" == span_of(" ", "a b")
@@ -90,7 +122,7 @@ def test_the_gold_answer_is_the_documents_own_piece_but_for_white_space():
 @pytest.mark.parametrize(
     ("gold", "again", "same"),
     [("1783年", "1783年", True), ("1783年", "在1783年", True), ("巴黎", "倫敦", False), ("巴黎", "", False),
-     ("山", "台灣最高的山是玉山", False)],
+     ("山", "台灣最高的山是玉山", False), ("3", "13", False), ("17", "1783年", False), ("三年", "十三年", False)],
 )  # fmt: skip
 def test_two_answers_agree_when_one_holds_little_more_than_the_other(gold, again, same):
     assert agree(gold, again) is same

@@ -114,7 +114,8 @@ def test_kyaras_and_wizardlms_directions_exist_in_both_languages():
 def test_queries_that_are_not_json_are_no_queries():
     """One malformed expansion must cost the expansion, not the row."""
     assert retrieval.read_queries('{"search_query":["a","a","b",3," "]}') == ["a", "b"]
-    for bad in ("", "[]", '{"search_query":"a"}', '{"x":1}', "{"):
+    assert retrieval.read_queries('{"search_query":"a"}') == ["a"]
+    for bad in ("", "[]", '{"search_query":3}', '{"x":1}', "{"):
         assert retrieval.read_queries(bad) == []
 
 

@@ -28,7 +28,7 @@ from kyara_utils.synthesis.drafts import (
 from kyara_utils.synthesis.overlap import near_duplicate
 from kyara_utils.synthesis.question_rules import off_topic, question_problem
 from kyara_utils.synthesis.styles import style_of, task_of
-from kyara_utils.synthesis.written import bare, lines, read_object
+from kyara_utils.synthesis.written import bare, read_items
 
 KINDS = ("fact", "reason", "comparison", "procedure", "scenario")
 ENOUGH = 10  # from so many questions on, none left means that something is wrong with the set-up
@@ -128,7 +128,7 @@ def _read(text: str) -> Iterable[tuple[str, str]]:
 
     A small model asks better when it must name the answer; it is not used.
     """
-    for item in read_object(text, "questions") or ([] if "{" in text else lines(text)):
+    for item in read_items(text, "questions"):
         if isinstance(item, dict) and isinstance(item.get("question"), str):
             yield item["kind"] if item.get("kind") in KINDS else "", bare(item["question"])
         elif isinstance(item, str):

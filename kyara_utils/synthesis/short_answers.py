@@ -14,7 +14,7 @@ from itertools import islice, zip_longest
 
 from kyara_utils.llm import Client, Response, load_prompt
 from kyara_utils.runs.tables import Row
-from kyara_utils.synthesis.cited import NO_ANSWER, drawn_chunks
+from kyara_utils.synthesis.cited import drawn_chunks
 from kyara_utils.synthesis.drafts import (
     conversation,
     end,
@@ -30,8 +30,9 @@ from kyara_utils.synthesis.drafts import (
 from kyara_utils.synthesis.questions import Asked, question_rule
 from kyara_utils.synthesis.sampling import spread
 from kyara_utils.synthesis.styles import task_of
-from kyara_utils.synthesis.written import bare, lines, read_object
-from kyara_utils.text.folding import fold
+from kyara_utils.synthesis.written import bare, read_items
+from kyara_utils.text.citation_form import NO_ANSWER
+from kyara_utils.text.folding import fold, hardly_more
 
 KIND = "rag_short"
 LONGEST = {"zh-Hant": 30, "en": 120}  # characters of a short answer
@@ -66,8 +67,8 @@ def write_short_answers(
 
 
 def _read_group(client: Client, group: list[Row], response: Response, language: str, asked: Asked) -> None:
-    pairs = list(read_pairs(response.text))
-    pairs = pairs[:-1] if response.truncated and pairs else pairs
+    cut = response.truncated and "{" not in response.text  # of JSON that breaks off only whole items are read
+    pairs = list(read_pairs(response.text.rpartition("\n")[0] if cut else response.text))
     for draft, (question, gold) in zip_longest(group, pairs[: len(group)], fillvalue=("", "")):
         draft["calls"], draft["prompts"] = list(group[0]["calls"]), list(group[0]["prompts"])
         draft |= {"question": question, "gold": gold}
@@ -82,7 +83,7 @@ def _read_group(client: Client, group: list[Row], response: Response, language: 
 
 def read_pairs(text: str) -> Iterable[tuple[str, str]]:
     """Yield (question, answer) of a JSON answer, or of lines `question｜answer`; what is no pair is left out."""
-    for item in read_object(text, "questions") or ([] if "{" in text else lines(text)):
+    for item in read_items(text, "questions"):
         if isinstance(item, dict) and isinstance(item.get("question"), str) and isinstance(item.get("answer"), str):
             yield bare(item["question"]), item["answer"].strip(_MARKS)
         elif isinstance(item, str) and len(pair := _PAIR.split(item, maxsplit=1)) == 2:
@@ -113,9 +114,9 @@ def _ask_again(client: Client, drafts: list[Row], seed: int, language: str) -> N
 
 
 def agree(gold: str, again: str) -> bool:
-    """Whether one answer holds the other, and no more than as much again: 1783年 and 在1783年 agree."""
+    """Whether one answer holds the other, and no more than as much again: 1783年 and 在1783年, not 3 and 13."""
     one, other = sorted((fold(gold), fold(again)), key=len)
-    return bool(one) and one in other and len(other) <= 2 * len(one) + 2
+    return hardly_more(other, one)
 
 
 def add_readings(

@@ -24,6 +24,14 @@ def read_object(text: str, key: str) -> Any:
     return None
 
 
+def read_items(text: str, key: str) -> list[Any]:
+    """Return the list under `key` of the JSON in a text, or the lines of a text without JSON; [] for anything else."""
+    found = read_object(text, key)
+    if isinstance(found, list) and found:
+        return found
+    return [] if "{" in text else lines(text)
+
+
 def strings(found: Any) -> list[str]:
     """Return the distinct texts of a list (or the only one) as JSON gave it, whatever is no text left out."""
     found = [found] if isinstance(found, str) else found
