@@ -135,7 +135,7 @@ def test_notebook_06_mixes_published_rows_with_its_own(tmp_path, tokenizer, caps
     for name in PUBLISHED:
         copy_of(name, tmp_path)
     own = preference("問題", "好答案", "壞答案", "spin", "reference", "sft", {}, ["conv_1"], [])
-    none = ("rlaif", "sppo", "same", "rejected", "unranked", "unlabelled", "rejects")
+    none = ("rlaif", "sppo", "verified", "same", "rejected", "unranked", "unsure", "unlabelled", "rejects")
     space = {name: [] for name in none} | {"spin": [own], "seed": 0, "held_out_share": 0.0}
     space |= {"run": SimpleNamespace(root=tmp_path, dir=tmp_path), "chain": chain, "BenchmarkNgrams": BenchmarkNgrams}
     space |= {"mix_preferences": mix_preferences, "read_open_preferences": read_open_preferences}
@@ -225,6 +225,9 @@ PAIR = {"prompt": ASK, "chosen": GOOD, "rejected": BAD}
         (PAIR | {"chosen-rating": 2.5, "rejected-rating": 4.0}, "reversed_rating"),
         (PAIR | {"rating_chosen": float("nan"), "rating_rejected": 1.0}, "bad_rating"),
         (PAIR | {"rating_chosen": "5", "rating_rejected": 1.0}, "bad_rating"),
+        (PAIR | {"rating_chosen": [5, 4], "rating_rejected": [1, 2]}, "bad_rating"),
+        (PAIR | {"history": 3}, "bad_turns"),
+        (PAIR | {"history": {"user": ASK}}, "bad_turns"),
         (STEP_ROW | {"chosen": "\n"}, "empty_turn"),
         (STEP_ROW | {"prompt": None}, "empty_turn"),
     ],

@@ -93,21 +93,21 @@ def test_bad_rows_of_a_file_are_rejects_with_their_line(tmp_path: Path) -> None:
     lines = [json.dumps({"messages": PLAIN}), "{broken", "", json.dumps({"messages": [USER]}), "\u2028[]", "7"]
     lines += [json.dumps({"messages": [{"role": "user", "content": None}]}), json.dumps({"conversations": SHARED})]
     path = tmp_path / "mine.jsonl"
-    path.write_bytes("\n".join(lines).encode() + b'\n{"messages": "\xff\xfe"}\n')
+    path.write_bytes("\n".join(lines).encode() + b'\n{"messages": "\xff\xfe"}\n' + b"[" * 200_000)
     rows, rejects = read_open_sets([path.name], tmp_path)
     assert [json.loads(row["meta"])["line"] for row in rows] == ["1", "8"]
     found = {item["detail"].partition(" ")[0]: item["rule"] for item in rejects}
     assert found == {
         "mine.jsonl:2:": "not_json", "mine.jsonl:3:": "not_json", "mine.jsonl:4:": "no_answer",
         "mine.jsonl:5:": "not_json", "mine.jsonl:6:": "no_conversation", "mine.jsonl:7:": "empty_turn",
-        "mine.jsonl:9:": "not_json",
+        "mine.jsonl:9:": "not_json", "mine.jsonl:10:": "not_json",
     }  # fmt: skip
     write_rows(tmp_path / "rows.parquet", rows, CONVERSATION)
     work = Filters(rows)
     work.unread(rows, rejects)
     work.check()
-    assert work.incoming == 9
-    assert work.funnel.rows() == [{"stage": "read", "source": "mine", "rows_in": 9, "rows_out": 2}]
+    assert work.incoming == 10
+    assert work.funnel.rows() == [{"stage": "read", "source": "mine", "rows_in": 10, "rows_out": 2}]
     assert len(work.examples()) == len({item["rule"] for item in rejects})
 
 

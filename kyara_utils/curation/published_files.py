@@ -80,7 +80,7 @@ def _lines(file: Path) -> Iterator[Any]:
         for line in lines:
             try:
                 yield json.loads(line.decode("utf-8-sig"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield Unreadable("not_json", str(error).splitlines()[0] if line.strip() else "an empty line")
 
 

@@ -84,7 +84,7 @@ def _blank(value: Any) -> bool:
 
 def _history(item: Row) -> list[Message]:
     history = item.get("history") or []
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise Unreadable("bad_turns", "history is no list of pairs")
     return [
         _message(role, text, "history")
@@ -130,7 +130,7 @@ def _ratings(item: Row) -> tuple[float, float] | None:
     chosen, rejected = _both(item, RATINGS)
     if chosen is None or rejected is None:
         return None
-    if any(isinstance(value, (bool, str)) or not math.isfinite(value) for value in (chosen, rejected)):
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in (chosen, rejected)):
         raise Unreadable("bad_rating", f"{chosen!r} and {rejected!r}")
     if chosen <= rejected:
         raise Unreadable("tied_rating" if chosen == rejected else "reversed_rating", f"{chosen} and {rejected}")
