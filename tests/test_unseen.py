@@ -17,6 +17,11 @@ def test_the_share_is_near_what_was_asked_and_none_or_all_at_the_ends():
     assert not any(is_unseen(path, 0.0) for path in paths) and all(is_unseen(path, 1.0) for path in paths)
 
 
+def test_the_parts_of_a_long_document_stay_together():
+    for path in (item.path for item in documents(50)):
+        assert {is_unseen(f"{path}{part}", 0.5) for part in ("#part2", "#part12")} == {is_unseen(path, 0.5)}
+
+
 def test_every_item_is_either_passed_on_or_written_and_the_text_does_not_decide(tmp_path):
     reject, seen = {"id": "r", "rule": "too_short"}, []
     stays = list(set_aside([*documents(50), reject], 0.2, tmp_path / "unseen.parquet", seen.append))

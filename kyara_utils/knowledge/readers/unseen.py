@@ -1,6 +1,7 @@
 """Documents set aside before anything is made from them, so that step 08 can ask about texts that no model has seen."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from kyara_utils.runs.schemas import DOCUMENT
 from kyara_utils.runs.tables import RowWriter
 
 Item = Document | dict[str, Any]
+_PART = re.compile(r"#part\d+\Z")  # see `documents`: the parts of a long document stay together
 
 
 def is_unseen(path: str, share: float) -> bool:
     """Whether the document of this path is set aside. The path decides, so a revised text stays where it was."""
-    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") < share * 2**32
+    return int.from_bytes(hashlib.sha256(_PART.sub("", path).encode()).digest()[:4], "big") < share * 2**32
 
 
 def set_aside(
