@@ -114,6 +114,11 @@ def test_sizes_are_drawn_by_seed_and_not_by_order(tmp_path):
     assert set(mixed(everything, tmp_path, mixture=mixture, seed=4)[1]) != set(out)
 
 
+def test_a_source_of_the_step_itself_may_give_no_pair(tmp_path):
+    rows = [pair(words(20), words(9), words(9), "verified_short")]
+    assert len(mixed(rows, tmp_path, mixture={"spin": 5, "verified_cited": 5})[1]) == 1
+
+
 @pytest.mark.parametrize(
     ("mixture", "expected"),
     [
