@@ -19,7 +19,7 @@ MODELS = ("base", "sft", "dpo")
 PARAMS = {
     "02_rag_sft_synthesis": {"model": "qwen-0.5b"},
     "05_sft": {"base_model": "gemma-3-270m"},
-    "06_dpo_pair_judging": {"judge": "gemma-3-270m"},
+    "06_dpo_pair_judging": {"judges": ["gemma-3-270m"]},
 }
 
 

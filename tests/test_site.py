@@ -6,7 +6,7 @@ import pytest
 from run_folder import HOSTILE, finished_run
 
 from kyara_utils.__main__ import main
-from kyara_utils.report.site import entries, executed, readable, stories
+from kyara_utils.report.site import entries, executed, front, readable, stories
 from kyara_utils.report.site.browser import fold_table
 from kyara_utils.report.site.publish import cited, render, write_report
 from kyara_utils.report.site.shards import ShardWriter, bucket_of, read_shard, write_buckets, write_shard
@@ -110,6 +110,10 @@ def test_a_run_that_is_half_done_shows_its_half(run):
     assert kinds == ["training row", "reject"] and "has not finished" in (folder / "evaluation.html").read_text()
 
 
+def test_the_first_page_names_the_judges(run):
+    assert "gemma-3-270m" in dict(front.asked(finished("tiny")))["judges"]
+
+
 def test_the_command_names_the_page(run, capsys):
     assert main(["report", "tiny"]) == 0 and "report/index.html" in capsys.readouterr().out
     assert main(["report", "nothing"]) == 1 and "no finished step" in capsys.readouterr().err
@@ -152,6 +156,12 @@ def test_the_search_form_is_the_packages_own():
 )
 def test_digits_are_those_that_n_can_bear(share, n, text):
     assert readable.percent(share, n) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [((0.5, 0.01), "0.50"), (("nan", 0.01), "0.01"), (("", ""), "–")])
+def test_a_difference_without_mcnemar_has_the_bootstraps_p(p, text):
+    row = {"benchmark": "a", "model_a": "x", "model_b": "y", "difference": 0.1, "n": 9, "low": 0.05, "high": 0.2}
+    assert readable.difference_table([row | dict(zip(("p_mcnemar", "p"), p, strict=True))])[0]["p"] == text
 
 
 def test_a_long_reason_becomes_a_note():

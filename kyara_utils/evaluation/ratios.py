@@ -6,6 +6,7 @@ stands in one answer stays together (ratio estimator, Davison & Hinkley 1997, se
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from kyara_utils.statistics.intervals import Z95, bootstrap_mean, wilson
 
 Part = tuple[float, float]  # an item's share of the numerator and of the denominator
 RULE = "bootstrap over items, at least Wilson; unscored items left out"
-POWER80 = 0.8416  # standard normal quantile
+POWER80 = NormalDist().inv_cdf(0.8)
 
 
 def ratio_row(

@@ -14,7 +14,6 @@ from kyara_utils.runs.tables import Row
 
 CORPUS, EVAL = "01_corpus_indexing", "08_eval"
 EXAMPLES = 20  # questions with their answers on the first screen, one of them open
-STAGES = ("base", "sft_base", "sft", "dpo")
 
 
 def table_of(found: Found, step: str, name: str) -> list[Row]:
@@ -31,7 +30,7 @@ def asked(found: Found) -> list[tuple[str, str]]:
         ("documents", f"{metrics['documents']:,} in {metrics['chunks']:,} passages" if "documents" in metrics else ""),
         ("teacher", params.get(SYNTHESIS, {}).get("model", "")),
         ("student", Path(str(params.get(SFT, {}).get("base_model", ""))).name),
-        ("judge", params.get(PAIRS, {}).get("judge", "")),
+        ("judges", ", ".join(params.get(PAIRS, {}).get("judges", []))),
         ("training rows", _rows(found, FILTERING, "base", "refined")),
         ("pairs", _rows(found, PAIRS, "preferences")),
         ("time", f"{sum(done['seconds'] for done in found.values()) / 60:,.0f} min in {len(found)} finished steps"),

@@ -63,10 +63,16 @@ def difference_table(rows: Iterable[Row]) -> list[Row]:
             "set": " ".join(filter(None, (row["benchmark"].replace("_", " "), row.get("metric")))),
             "of": row["model_a"], "to": row["model_b"], "n": row["n"],
             "points": percent(row["difference"], row["n"], "+").removesuffix(" %"), "interval": interval(row, "+"),
-            "p": f"{number(row.get('p_mcnemar')):.2f}", "apart": number(row["low"]) > 0 or number(row["high"]) < 0,
+            "p": _p(row), "apart": number(row["low"]) > 0 or number(row["high"]) < 0,
         }
         for row in rows
     ]  # fmt: skip
+
+
+def _p(row: Row) -> str:
+    """McNemar's p, or the bootstrap's where an item is more than right or wrong; `–` where neither is known."""
+    known = [value for name in ("p_mcnemar", "p") if not math.isnan(value := number(row.get(name)))]
+    return f"{known[0]:.2f}" if known else "–"
 
 
 def pair_table(rows: Iterable[Row]) -> list[Row]:
