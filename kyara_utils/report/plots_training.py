@@ -46,13 +46,11 @@ def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label
         axes.annotate(f" {label}", (steps[-1], smooth(values)[-1]), color=colour, va="center", size=7.5)
 
 
-def _looks(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str = "") -> None:
+def _looks(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
     """Values known at a few steps alone, as dots on a dashed line."""
     known = ~np.isnan(values)
     if known.any():
-        axes.plot(steps[known], values[known], "o--", color=colour, markersize=3, linewidth=1, label=label)
-        if label:
-            axes.annotate(f" {label}", (steps[known][-1], values[known][-1]), color=colour, va="center", size=7.5)
+        axes.plot(steps[known], values[known], "o--", color=colour, markersize=3, linewidth=1)
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
@@ -102,15 +100,15 @@ def dpo_curve(rows: list[Row]) -> Figure:
     for axes, column in ((loss, "loss"), (accuracy, "accuracy"), (margin, "margin")):
         _curve(axes, steps, numbers(rows, column), colour)
     for axes, column in ((accuracy, "accuracy"), (margin, "margin")):
-        _looks(axes, steps, numbers(rows, f"held_out_{column}"), INK, "held-out pairs")
+        _looks(axes, steps, numbers(rows, f"held_out_{column}"), INK)
     for side, tint in (("chosen", "#009E73"), ("rejected", "#882255")):
         _looks(rewards, steps, numbers(rows, f"held_out_{side}_reward"), tint)
     loss.axhline(math.log(2), color=INK, linestyle=":", linewidth=0.8)
     loss.set_title("loss (dotted: ln 2, no preference learned)")
     accuracy.axhline(0.5, color=INK, linestyle=":", linewidth=0.8)
-    accuracy.set(ylim=(0, 1.03), title="reward accuracy: chosen above rejected (dotted: chance)")
+    accuracy.set(ylim=(0, 1.03), title="reward accuracy (dotted: chance)")
     margin.axhline(0, color=INK, linestyle=":", linewidth=0.8)
-    margin.set(title="reward margin", xlabel="step")
+    margin.set(title="reward margin (dashed: held-out pairs)", xlabel="step")
     _curve(rewards, steps, numbers(rows, "chosen_reward"), "#009E73", "chosen")
     _curve(rewards, steps, numbers(rows, "rejected_reward"), "#882255", "rejected")
     rewards.axhline(0, color=INK, linestyle=":", linewidth=0.8)
