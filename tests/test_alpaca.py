@@ -12,7 +12,7 @@ from kyara_utils.evaluation.judged import alpaca
 from kyara_utils.evaluation.judged.length import LengthControl, gamed_rows, load_difficulty
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.logistic import fit_logistic, logistic_terms, sigmoid
+from kyara_utils.stats.logistic import fit_logistic, logistic_terms, sigmoid
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth" / "alpaca_eval"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason=f"no {TRUTH}")

@@ -11,7 +11,7 @@ import pytest
 from kyara_utils.evaluation.judged import arena
 from kyara_utils.llm import Response
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.bradley_terry import (
+from kyara_utils.stats.bradley_terry import (
     bootstrap_scores,
     bradley_terry,
     win_rate,

@@ -87,7 +87,7 @@ class StoredClient:
     """Answers with what it is given and remembers what it was asked."""
 
     def __init__(self, *responses):
-        self.responses, self.asked = responses, []
+        self.responses, self.asked, self.model = responses, [], Model("stored", dialect="chat")
 
     def ask(self, requests, label=""):
         self.asked = requests
@@ -240,17 +240,17 @@ def test_stages_serve_a_gguf_or_the_folder_with_room_for_long_answers(tmp_path, 
         input=lambda step, name: tmp_path / name, params_of=lambda step: {"base_model": "somebody/qwen"},
         path=lambda name: tmp_path / "08_eval" / name,
     )  # fmt: skip
-    found = {stage.name: stage.model for stage in stages.stages(run, 4096)}
+    found = {stage.name: stage.model for stage in stages.stages(run, 4096, ("base", "sft", "dpo"))}
     assert {name: model.gguf or model.folder for name, model in found.items()} == {
         "base": str(tmp_path / "base"), "sft": str(tmp_path / "sft" / "model.gguf"), "dpo": str(tmp_path / "dpo"),
     }  # fmt: skip
     assert {model.context for model in found.values()} == {2048 + 2 * 4096}
     run.params_of = lambda step: {"base_model": stages.PACKAGED}
-    packaged = stages.stages(run, 64)[0].model
+    packaged = stages.stages(run, 64, ("base",))[0].model
     assert (packaged.name, packaged.package, packaged.context) == ("base", stages.PACKAGED, 2048 + 2 * 64)
     endpoint = {"base": Model("base", base_url="http://127.0.0.1:9/v1")}
     monkeypatch.setattr(endpoints, "load_models", lambda root=None: endpoint)
     run.params_of = lambda step: {"base_model": "somebody/gemma"}
     (tmp_path / "base" / "config.json").write_text('{"model_type": "gemma3_text"}')
-    served = stages.stages(run, 64)[0].model
+    served = stages.stages(run, 64, ("base",))[0].model
     assert (served.urls, served.folder) == (["http://127.0.0.1:9/v1"], str(tmp_path / "base")), "no GGUF is written"

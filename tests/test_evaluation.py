@@ -18,7 +18,7 @@ from kyara_utils.evaluation.summary import (
     summarise_pairs,
 )
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.intervals import (
+from kyara_utils.stats.intervals import (
     bootstrap_mean,
     mcnemar,
     minimum_detectable_difference,

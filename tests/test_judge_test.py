@@ -21,8 +21,8 @@ from kyara_utils.preference.judges import majority
 from kyara_utils.preference.labelled_pairs import LabelledPair
 from kyara_utils.preference.validate import main
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.corrected_rate import corrected_win_rate
-from kyara_utils.statistics.kappa import cohen_kappa, kappa_interval
+from kyara_utils.stats.corrected_rate import corrected_win_rate
+from kyara_utils.stats.kappa import cohen_kappa, kappa_interval
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth"
 needs_truth = pytest.mark.skipif(not TRUTH.is_dir(), reason="no ../shared/ground_truth")

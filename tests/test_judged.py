@@ -19,7 +19,7 @@ from kyara_utils.evaluation.judged.parsers import (
 )
 from kyara_utils.llm import Request, Response
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.intervals import (
+from kyara_utils.stats.intervals import (
     pearson,
     percentile_interval,
 )

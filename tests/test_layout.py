@@ -23,16 +23,16 @@ FLOOR = GROUND | {"models", "llm"}
 ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the roof and may import any
     "runs": set(),
     "text": {"runs"},
-    "statistics": {"runs"},
+    "stats": {"runs"},
     "models": GROUND,
     "llm": GROUND | {"models"},
     "knowledge": FLOOR,
     "synthesis": FLOOR | {"knowledge"},
     "curation": FLOOR | {"knowledge"},
     "training": FLOOR,
-    "preference": FLOOR | {"knowledge", "training", "statistics", "curation", "synthesis"},
-    "evaluation": FLOOR | {"statistics", "curation", "preference"},
-    "report": GROUND | {"statistics"},
+    "preference": FLOOR | {"knowledge", "training", "stats", "curation", "synthesis"},
+    "evaluation": FLOOR | {"stats", "curation", "preference"},
+    "report": GROUND | {"stats"},
 }
 
 

@@ -8,7 +8,7 @@ import math
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import Z95
+from kyara_utils.stats.intervals import Z95
 
 Key = tuple[str, str, str]
 BASELINE = "Gemma-2-2b-it"

@@ -12,7 +12,7 @@ import numpy as np
 
 from kyara_utils.evaluation.summary import score_row
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import Z95, bootstrap_mean, wilson
+from kyara_utils.stats.intervals import Z95, bootstrap_mean, wilson
 
 Part = tuple[float, float]  # an item's share of the numerator and of the denominator
 RULE = "bootstrap over items, at least Wilson; unscored items left out"

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import (
+from kyara_utils.stats.intervals import (
     bootstrap_mean,
     mcnemar,
     minimum_detectable_difference,

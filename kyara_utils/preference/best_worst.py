@@ -12,7 +12,7 @@ from kyara_utils.preference.judge import Pair, Verdict
 from kyara_utils.preference.preference_rows import STEP, preference
 from kyara_utils.runs import content_id, reject
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.bradley_terry import SCALE, bradley_terry
+from kyara_utils.stats.bradley_terry import SCALE, bradley_terry
 
 Judged = tuple[Pair, Row, Row]
 POINTS = {"first": 1.0, "second": 0.0, "tie": 0.5, "inconsistent": 0.5}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kyara_utils.preference.judge import Pair, Verdict
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.corrected_rate import corrected_win_rate
+from kyara_utils.stats.corrected_rate import corrected_win_rate
 
 RESULTS = {
     "first": ("wins", "losses"),

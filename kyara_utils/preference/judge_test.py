@@ -15,8 +15,8 @@ from kyara_utils.preference.judge import Verdict
 from kyara_utils.preference.judges import PairJudge, Panel
 from kyara_utils.preference.labelled_pairs import LabelledPair
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import Z95, wilson
-from kyara_utils.statistics.kappa import kappa_interval
+from kyara_utils.stats.intervals import Z95, wilson
+from kyara_utils.stats.kappa import kappa_interval
 
 SIGN = {"first": 1.0, "A": 1.0, "second": -1.0, "B": -1.0}
 SAID = {"first": "first", "second": "second", "tie": "tie", "inconsistent": "tie"}  # any other outcome says nothing

@@ -12,7 +12,7 @@ from statistics import mean
 
 from kyara_utils.models.loading import load_model
 from kyara_utils.runs.tables import Row, sample
-from kyara_utils.statistics.intervals import bootstrap_mean, paired_bootstrap, wilson
+from kyara_utils.stats.intervals import bootstrap_mean, paired_bootstrap, wilson
 from kyara_utils.training.by_hand import answer_logprob
 from kyara_utils.training.pair_rows import SIDES
 

@@ -18,7 +18,7 @@ from kyara_utils.report.style import (
     title,
 )
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 
 @figure_of

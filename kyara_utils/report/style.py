@@ -24,7 +24,7 @@ from matplotlib.font_manager import fontManager
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 STYLE = Path(__file__).with_name("kyara.mplstyle")
 WIDTH = 6.4  # inches, the text width of a page

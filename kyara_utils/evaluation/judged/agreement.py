@@ -14,8 +14,8 @@ from kyara_utils.evaluation.golden.golden_files import compare
 from kyara_utils.evaluation.judged.judgment_files import check_files, read_table
 from kyara_utils.evaluation.registry import register_check
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import bootstrap_mean, pearson, wilson
-from kyara_utils.statistics.kappa import cohen_kappa
+from kyara_utils.stats.intervals import bootstrap_mean, pearson, wilson
+from kyara_utils.stats.kappa import cohen_kappa
 
 ORDERS = ("swap = False", "swap = True")
 

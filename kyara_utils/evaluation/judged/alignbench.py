@@ -26,7 +26,7 @@ from kyara_utils.evaluation.registry import register
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import bootstrap_mean
+from kyara_utils.stats.intervals import bootstrap_mean
 
 REASONING = {"数学计算": "math", "逻辑推理": "logic"}
 LANGUAGE = {

@@ -25,7 +25,7 @@ from kyara_utils.evaluation.registry import register
 from kyara_utils.llm import Client, Request
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import bootstrap_mean, percentile_interval
+from kyara_utils.stats.intervals import bootstrap_mean, percentile_interval
 
 TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 FIRST, SECOND = "m", "M"  # the names under which the judge sees the two answers

@@ -21,13 +21,13 @@ from kyara_utils.evaluation.judged.rated import Paths, Rated, shares
 from kyara_utils.evaluation.registry import register
 from kyara_utils.llm import Client, Request, Response
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.bradley_terry import (
+from kyara_utils.stats.bradley_terry import (
     START,
     bootstrap_scores,
     bradley_terry,
     win_rate,
 )
-from kyara_utils.statistics.intervals import percentile_interval
+from kyara_utils.stats.intervals import percentile_interval
 
 BASELINE = "gpt-4-0314"
 STRONG = 3  # how often a `>>` verdict counts

@@ -13,7 +13,7 @@ import numpy as np
 
 from kyara_utils.evaluation.judged.judgment_files import read_table, reading
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.logistic import Terms, fit_logistic, sigmoid
+from kyara_utils.stats.logistic import Terms, fit_logistic, sigmoid
 
 L1 = 10 ** (-4 / 9)  # 1/C at the grid point of the cross-validation that most published weights show
 # The reference adds 2 × 805 rows of the baseline told to be concise and to be verbose, each of weight 0.1. They are

@@ -10,7 +10,7 @@ from kyara_utils.evaluation.summary import by
 from kyara_utils.preference.judge import Pair, judge_pairs
 from kyara_utils.preference.judge_report import corrected, trust_of
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 OUTCOMES = {"first": "win", "second": "loss", "tie": "tie", "inconsistent": "tie", "unscored": "unscored"}
 WINNERS = {"A": "1", "B": "2", "C": "tie"}

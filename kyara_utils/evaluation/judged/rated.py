@@ -15,7 +15,7 @@ from kyara_utils.evaluation.published import data_folders, locate
 from kyara_utils.evaluation.summary import by
 from kyara_utils.runs.env import cache_dir
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import paired_bootstrap
+from kyara_utils.stats.intervals import paired_bootstrap
 
 Paths = Mapping[str, Path]
 

@@ -13,7 +13,7 @@ from kyara_utils.evaluation.scored import ifeval
 from kyara_utils.evaluation.scoring import CORRECT, UNSCORED, WRONG
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 # Choices per task, for the chance level; object_counting offers 0–18 and is normalised as 19 choices.
 CHOICES = {

@@ -15,7 +15,7 @@ from kyara_utils.evaluation.question_files import DatasetBenchmark
 from kyara_utils.evaluation.scored.exam_subjects import CATEGORY_GROUP, GROUPS, SUBJECT_CATEGORY
 from kyara_utils.evaluation.scoring import CORRECT, LETTERS
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import paired_bootstrap
+from kyara_utils.stats.intervals import paired_bootstrap
 
 RULE = "letter log-probability, zero-shot"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kyara_utils.runs.tables import Row
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 DIGIT = 1_000  # items from which on a tenth of a per cent says something: below, the interval spans more than ±3
 

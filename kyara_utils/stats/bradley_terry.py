@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.logistic import fit_logistic
+from kyara_utils.stats.logistic import fit_logistic
 
 SCALE, START, BASE = 400.0, 1000.0, 10.0
 

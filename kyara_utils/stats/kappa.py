@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from kyara_utils.statistics.intervals import wilson
+from kyara_utils.stats.intervals import wilson
 
 
 def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> float:

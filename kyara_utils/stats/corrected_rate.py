@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.statistics.intervals import Z95
+from kyara_utils.stats.intervals import Z95
 
 Counts = Sequence[int]
 
