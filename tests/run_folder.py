@@ -136,7 +136,8 @@ def write_training(folder: Path, base: list[dict]) -> None:
         [{"model": m, "split": "all", "loss": loss, "n": 9} for m, loss in (("base", 3.5), ("sft", 3.1))],
     )
     pairs = [preference(number, row["id"]) for number, row in enumerate(base[: max(4, len(base) // 10)])]
-    write_rows(judged / "preferences.parquet", pairs, PREFERENCE)
+    write_rows(judged / "preferences.parquet", pairs[:-1], PREFERENCE)
+    write_rows(judged / "held_out.parquet", pairs[-1:], PREFERENCE)
     dpo.mkdir(parents=True)
     write_csv(dpo / "rounds.csv", [{"round": 1, "model": "dpo", "held_out": 2.83}])
     for step in (sft, judged, dpo):

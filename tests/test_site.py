@@ -44,6 +44,7 @@ def test_every_row_of_the_run_has_a_story(run):
         "04_filtering/rejects",
         "05_sft/rejects",
         "06_dpo_pair_judging/preferences",
+        "06_dpo_pair_judging/held_out",
     )
     wanted = [row["id"] for name in tables for row in read_rows(run / f"{name}.parquet")]
     assert sorted(index["columns"]["id"]) == sorted(wanted) and index["rows"] == len(wanted)
@@ -65,9 +66,10 @@ def test_a_story_tells_the_way_of_a_row(run):
 
 
 def test_held_out_rows_are_not_called_trained_on(run):
-    row = read_rows(run / "05_sft/held_out.parquet")[0]
-    page = words(stories_of(write_report("tiny").parent)[row["id"]])
-    assert "held out, never trained on" in page and "05_sft trained on" not in page
+    told = stories_of(write_report("tiny").parent)
+    for step, reader in (("05_sft", "05_sft"), ("06_dpo_pair_judging", "07_dpo")):
+        page = words(told[read_rows(run / step / "held_out.parquet")[0]["id"]])
+        assert "held out, never trained on" in page and f"{reader} trained on" not in page
 
 
 def test_a_reject_names_rule_stage_and_finding(run):

@@ -19,6 +19,7 @@ TRAINING, REJECT, PAIR = "training row", "reject", "pair"
 SYNTHESIS, MATHS, FILTERING, SFT, PAIRS, DPO = (
     "02_rag_sft_synthesis", "03_math_personahub", "04_filtering", "05_sft", "06_dpo_pair_judging", "07_dpo",
 )  # fmt: skip
+PAIR_TABLES = ("preferences", "held_out")  # of 06: to train on, and kept out of training
 Found = dict[str, dict[str, Any]]  # manifests of finished steps by name, each with its folder (`runs.finished`)
 
 
@@ -51,7 +52,7 @@ def path_of(found: Found, step: str, name: str) -> Path | None:
 def shown_tables(found: Found, limit: int = LIMIT) -> list[Table]:
     """The tables whose rows are shown, and how many of each: the base set (or what 02 and 03 wrote), pairs, rejects."""
     training = [(FILTERING, "base")] if FILTERING in found else [(step, "conversations") for step in (SYNTHESIS, MATHS)]
-    wanted = [(step, name, TRAINING) for step, name in training] + [(PAIRS, "preferences", PAIR)]
+    wanted = [(step, name, TRAINING) for step, name in training] + [(PAIRS, name, PAIR) for name in PAIR_TABLES]
     wanted += [(step, "rejects", REJECT) for step in found]
     known = [(step, name, kind, path) for step, name, kind in wanted if (path := path_of(found, step, name))]
     rows = [rows_in(path) or 0 for *_, path in known]
@@ -79,8 +80,8 @@ def fates(found: Found, ids: set[str]) -> dict[str, list[Row]]:
 def pairs_of(found: Found, ids: set[str]) -> dict[str, list[str]]:
     """{id: ids of the pairs that name it as a parent}."""
     children: dict[str, list[str]] = {}
-    path = path_of(found, PAIRS, "preferences")
-    for row in iter_rows(path, ["id", "parents"]) if path else ():
+    paths = [path for name in PAIR_TABLES if (path := path_of(found, PAIRS, name))]
+    for row in (row for path in paths for row in iter_rows(path, ["id", "parents"])):
         for parent in ids.intersection(row["parents"] or ()):
             children.setdefault(parent, []).append(row["id"])
     return children

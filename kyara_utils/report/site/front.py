@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.report.site import readable
-from kyara_utils.report.site.entries import DPO, FILTERING, MATHS, PAIRS, SFT, SYNTHESIS, Found, path_of
+from kyara_utils.report.site.entries import DPO, FILTERING, MATHS, PAIR_TABLES, PAIRS, SFT, SYNTHESIS, Found, path_of
 from kyara_utils.runs import iter_rows, read_csv
 from kyara_utils.runs.tables import Row
 
@@ -32,7 +32,7 @@ def asked(found: Found) -> list[tuple[str, str]]:
         ("student", Path(str(params.get(SFT, {}).get("base_model", ""))).name),
         ("judges", ", ".join(params.get(PAIRS, {}).get("judges", []))),
         ("training rows", _rows(found, FILTERING, "base", "refined")),
-        ("pairs", _rows(found, PAIRS, "preferences")),
+        ("pairs", _rows(found, PAIRS, *PAIR_TABLES)),
         ("time", f"{sum(done['seconds'] for done in found.values()) / 60:,.0f} min in {len(found)} finished steps"),
         ("finished", max(done["finished"] for done in found.values())[:16].replace("T", " ")),
         ("code", ", ".join(dict.fromkeys(str(done["git"]) for done in found.values()))),
@@ -42,7 +42,7 @@ def asked(found: Found) -> list[tuple[str, str]]:
 
 def _rows(found: Found, step: str, *names: str) -> str:
     outputs = found.get(step, {}).get("outputs", {})
-    return ", ".join(f"{outputs[name]['rows']:,} {name}" for name in names if name in outputs)
+    return ", ".join(f"{outputs[name]['rows']:,} {name.replace('_', ' ')}" for name in names if name in outputs)
 
 
 def result(found: Found) -> Row:
