@@ -1,6 +1,7 @@
 """SPPO's win probabilities and pairs, and rounds of self-play with a real, tiny model that is served and trained."""
 
 import json
+import math
 
 import pytest
 import test_training as shared
@@ -11,7 +12,7 @@ from kyara_utils.llm.endpoints import Model
 from kyara_utils.preference import LlmJudge, Panel, judge_pairs, sppo_preferences
 from kyara_utils.preference.judge import Verdict
 from kyara_utils.preference.preference_rows import preference
-from kyara_utils.preference.rounds import train_rounds
+from kyara_utils.preference.rounds import rankers, train_rounds
 from kyara_utils.preference.sppo import mean_wins, win_probability
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training.dpo import train_dpo
@@ -102,6 +103,20 @@ def test_chances_of_written_verdicts():
     for (forward, reverse), chance in cases.items():
         assert win_probability(Verdict("p", forward, reverse, "", None, None, ())) == chance
     assert mean_wins(3, [1.0, 1.0, 0.5]) == pytest.approx([2.5 / 3, 1 / 3, 1 / 3], abs=1e-6)
+
+
+def test_margins_of_any_size_are_chances():
+    """Reward models have scales of their own; in log units 800 is beyond what exp can hold."""
+    margins = {0.0: 0.5, math.log(3): 0.75, 800.0: 1.0, -800.0: 0.0}
+    for margin, chance in margins.items():
+        assert win_probability(Verdict("p", "", "", "", margin, margin, ())) == pytest.approx(chance)
+
+
+def test_a_judge_that_was_refused_ranks_no_later_round():
+    pairs = [preference("q", "a", "b", source, "m", "m", {"judge": "good, org/reward"}, [], [])
+             for source in ("sppo", "rlaif")]  # fmt: skip
+    assert rankers(pairs, ["bad", "org/reward", "good"]) == ["org/reward", "good"]
+    assert rankers(pairs[1:], ["good"]) == []
 
 
 def test_no_answer_is_asked_for_a_judge_that_is_refused():

@@ -5,6 +5,7 @@ its reference implementation does (uclaml/SPIN, README); SPPO (https://arxiv.org
 Pairs of other sources (RLAIF, published sets, exact checks) are not made anew and are trained on in the first round.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def train_rounds(
 ) -> tuple[list[Row], list[Row], Row]:  # fmt: skip
     """Train `sft` on `pairs`, then `more_rounds` times on pairs of its own play; return (rounds, rejects, usage).
 
-    `sampling`: the parameters of step 06, whose judge, limits and temperature later rounds keep. `settings`: those of
+    `sampling`: the parameters of step 06, whose judges, limits and temperature later rounds keep. `settings`: those of
     every round. `held_out_pairs`, prepared like `pairs`, are looked at while a round trains. The last model is
     `folder`/dpo, those before dpo_round_1 and so on; finished ones are not trained again. Each round: round, model,
     made (pairs tried), pairs, sources, held_out (nats per supervised token), held_out_by_source{source: loss}, and the
@@ -82,8 +83,15 @@ def play(
         made, rejects = spin_preferences(gold, samples)
         usage = client.usage
         if sppo:
-            asked = (sampling["judges"], store, vocabulary, sampling["budget"], sampling["judge_mode"])
+            asked = (rankers(pairs, sampling["judges"]), store, vocabulary, sampling["budget"], sampling["judge_mode"])
             with open_panel(*asked) as judge:
                 ranked, rejected = sppo_preferences(client, judge, sppo, sampling["sppo_samples"], **limits)
             made, rejects, usage = made + ranked, rejects + rejected, add_usage(client.usage, judge.usage)
     return made, rejects, usage
+
+
+def rankers(pairs: list[Row], judges: Sequence[str]) -> list[str]:
+    """Those of step 06's judges that ranked the SPPO pairs: one that failed its test there ranks no later round."""
+    notes = {row["verdicts"] for row in pairs if row["source"] == "sppo"}
+    believed = {name for note in notes for name in json.loads(note).get("judge", "").split(", ")}
+    return [name for name in judges if name in believed]

@@ -86,7 +86,7 @@ def win_probability(verdict: Verdict) -> float | None:
     """
     margins = [value for value in (verdict.margin_forward, verdict.margin_reverse) if value is not None]
     if margins:
-        return 1 / (1 + math.exp(-mean(margins)))
+        return (1 + math.tanh(mean(margins) / 2)) / 2  # of a reward model's margins, too, which exp may not bear
     written = [WRITTEN[tag] for tag in (verdict.forward, verdict.reverse) if tag]
     return mean(written) if written else None
 
