@@ -44,7 +44,8 @@ PART_COLOURS = (
     "#882255",
     "#AA4499",
 )
-SOURCE_COLOURS = dict(zip(("rag", "followup", "rag_cited", "document", "math"), PART_COLOURS, strict=False))
+OWN_SOURCES = ("rag", "followup", "rag_cited", "document", "math", "rag_short")
+SOURCE_COLOURS = dict(zip(OWN_SOURCES, PART_COLOURS, strict=False))
 INK, FAINT = "#333333", "#c8c8c8"
 
 
