@@ -19,9 +19,9 @@ cache, tiny_gguf, base, tokenizer, pairs = (
 def test_figures_by_hand():
     found = pair_figures([(1.0, -1.0), (-2.0, -3.0), (-3.0, 0.0), (0.0, 0.0)], [10, 10, 10, 10], beta=0.5)
     assert (found["n"], found["accuracy"], found["displaced"]) == (4, 0.5, 0.5), "a tie is no preference"
-    assert (found["margin"], found["kl"], found["rejected"]) == (0.0, -1.0, -1.0) and found["per_token"] == -0.1
+    assert (found["margin"], found["chosen"], found["rejected"]) == (0.0, -1.0, -1.0) and found["per_token"] == -0.1
     assert (found["low"], found["high"]) == pytest.approx((0.1500, 0.8500), abs=1e-4)  # Wilson, 2 of 4
-    assert found["margin_low"] < 0 < found["margin_high"] and found["kl_low"] < -1 < found["kl_high"]
+    assert found["margin_low"] < 0 < found["margin_high"] and found["chosen_low"] < -1 < found["chosen_high"]
 
 
 def test_lengths_before_and_after():

@@ -58,9 +58,10 @@ def pair_figures(ratios: Sequence[tuple[float, float]], tokens: Sequence[int], b
     """Return what log-ratios (of chosen and rejected, nats) say of at least one pair; tokens: of the chosen answers.
 
     n; accuracy, the share with chosen above rejected, with Wilson's interval (low, high); margin in units of β ×
-    log-ratio with its bootstrap interval (margin_low, margin_high); kl, the mean log-ratio of chosen answers, an
-    estimate of the divergence from the reference on them, with kl_low and kl_high; per_token, the same by token;
-    displaced, the share of chosen answers less likely than under the reference; rejected, their mean log-ratio.
+    log-ratio with its bootstrap interval (margin_low, margin_high); chosen, the mean log-ratio of
+    chosen answers in nats, with its interval (chosen_low, chosen_high): no divergence, since the policy did not write
+    them; per_token, the same by token; displaced, the share of chosen answers less likely than under the reference;
+    rejected, the mean log-ratio of rejected answers.
     """
     chosen, other = zip(*ratios, strict=True)
     right = sum(one > two for one, two in ratios)
@@ -68,7 +69,7 @@ def pair_figures(ratios: Sequence[tuple[float, float]], tokens: Sequence[int], b
     figures |= dict(zip(("low", "high"), wilson(right, len(ratios)), strict=True))
     margins = bootstrap_mean([beta * (one - two) for one, two in ratios], seed=seed)
     figures |= dict(zip(("margin", "margin_low", "margin_high"), margins, strict=True))
-    figures |= dict(zip(("kl", "kl_low", "kl_high"), bootstrap_mean(chosen, seed=seed), strict=True))
+    figures |= dict(zip(("chosen", "chosen_low", "chosen_high"), bootstrap_mean(chosen, seed=seed), strict=True))
     return figures | {
         "per_token": sum(chosen) / sum(tokens), "displaced": mean(one < 0 for one in chosen), "rejected": mean(other),
     }  # fmt: skip
@@ -82,7 +83,7 @@ def pair_lines(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row['model']:11} {row['source']:16} {row['split']:9} n {row['n']:3}: reward accuracy {row['accuracy']:.2f} "
         f"[{row['low']:.2f}, {row['high']:.2f}], margin {row['margin']:+.3f} [{row['margin_low']:+.3f}, "
-        f"{row['margin_high']:+.3f}], chosen {row['kl']:+.2f} nats ({row['per_token']:+.3f} a token, "
+        f"{row['margin_high']:+.3f}], chosen {row['chosen']:+.2f} nats ({row['per_token']:+.3f} a token, "
         f"{row['displaced']:.0%} less likely), rejected {row['rejected']:+.2f}"
         for row in order
     ]

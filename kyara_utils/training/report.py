@@ -94,7 +94,7 @@ def dpo_metrics(pairs: int, last: Row, compared: Sequence[Row] = ()) -> Row:
     found |= {} if last["held_out"] is None else {"held_out": last["held_out"]}
     unseen = _unseen(last["model"], compared)
     found |= {ours: unseen[theirs] for ours, theirs in PAIR_COLUMNS.items() if unseen}
-    found |= {"held_out_kl": unseen["kl"]} if unseen else {}
+    found |= {"held_out_chosen": unseen["chosen"]} if unseen else {}
     return {name: round(value, 4) for name, value in found.items()}
 
 
