@@ -190,6 +190,15 @@ def test_what_a_story_makes_of_every_kind_of_row():
     )
 
 
+def test_a_hit_that_nobody_judged_is_not_called_irrelevant():
+    """Rows with short answers are not judged; a draft may have ended before its hits were."""
+    hits = [{"id": "id_1", "title": "茶", "relevant": None}, {"id": "id_2", "title": "酒"},
+            {"id": "id_3", "title": "水", "relevant": False}]  # fmt: skip
+    told = stories.story_of("training row", {"question": "甲？", "hits": hits})
+    page = render("story", id="x", kind="training row", step="s", fate=[], **told)
+    assert page.count("not judged") == 2 and page.count("not relevant") == 1
+
+
 def test_a_document_that_was_left_out_asks_nothing():
     """An empty answer under a file's name reads as if a model had failed."""
     row = {"row": {"id": "doc_1", "path": "food/a.md"}, "rule": "front_matter", "detail": "1 taken off"}
