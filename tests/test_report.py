@@ -5,7 +5,6 @@ import json
 import math
 import re
 
-import numpy as np
 import pytest
 import yaml
 
@@ -313,13 +312,6 @@ def test_bars_start_at_zero():
             if bars and axes.name == "rectilinear":
                 across = len({bar.get_y() for bar in bars}) > 1 or draw.__name__ == "pairwise"
                 assert (axes.get_xlim() if across else axes.get_ylim())[0] <= 0 or axes.get_xscale() == "log"
-
-
-def test_kappa():
-    """Agreement of two judges who both nearly always say A is no agreement (Cohen's own correction)."""
-    assert plots_judge.kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
-    assert plots_judge.kappa(np.diag([3, 4, 5])) == 1.0
-    assert math.isnan(plots_judge.kappa(np.zeros((3, 3), int)))
 
 
 # Cards

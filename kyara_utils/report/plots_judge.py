@@ -20,6 +20,7 @@ from kyara_utils.report.style import (
     with_interval,
 )
 from kyara_utils.runs.tables import Row
+from kyara_utils.stats.kappa import cohen_kappa
 
 VERDICTS = ("A", "C", "B")
 
@@ -31,16 +32,6 @@ def _confusion(forward: list[str], reverse: list[str]) -> np.ndarray:
         if first in VERDICTS and second in VERDICTS:
             table[VERDICTS.index(first), VERDICTS.index(second)] += 1
     return table
-
-
-def kappa(table: np.ndarray) -> float:
-    """Cohen's kappa (1960) of a square table of counts; NaN where chance agreement is already complete or n
-    is 0."""
-    n = table.sum()
-    if n == 0:
-        return math.nan
-    observed, chance = np.trace(table) / n, (table.sum(0) * table.sum(1)).sum() / n**2
-    return math.nan if chance == 1 else float((observed - chance) / (1 - chance))
 
 
 @figure_of
@@ -60,7 +51,8 @@ def judge_agreement(rows: list[Row]) -> Figure:
     favoured = [v == "A" for v in forward if v in ("A", "B")] + [v == "B" for v in reverse if v in ("A", "B")]
     n, same = table.sum(), np.trace(table)
     unread = len(rows) - n
-    agreement = f"{with_interval(same, n)} of {count(n, 'pair')} (κ = {kappa(table):.2f})"
+    kappa = cohen_kappa(*([one if one in VERDICTS else None for one in side] for side in (forward, reverse)))
+    agreement = f"{with_interval(same, n)} of {count(n, 'pair')} (κ = {kappa:.2f})"
     note = f"{count(unread, 'pair')} with an unreadable verdict left out" if unread else ""
     title(
         figure,
