@@ -84,7 +84,7 @@ class JudgeServer(Teacher):
     async def _answer(self, request):
         text = (await request.json())["messages"][-1]["content"]
         one, two = (text.split(f"Assistant {x}’s Answer]**\n")[1].split("\n---")[0] for x in "AB")
-        said = f'I may write "[[B]]", but I mean [[{tag(one, two, **self.faults)}]]'
+        said = f'The format asks for "[[B]]" or the like.\n\nMy verdict: [[{tag(one, two, **self.faults)}]]'
         choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}})
 
