@@ -117,6 +117,7 @@ def test_a_base_model_writes_one_line_and_a_strong_one_json():
 def test_the_gold_answer_is_the_documents_own_piece_but_for_white_space():
     assert span_of("1988年1月", "生於 1988 年 1 月的台北") == "1988 年 1 月"
     assert span_of("1989年", "生於 1988 年") == "" == span_of(" ", "a b")
+    assert span_of("17", "生於1783年") == "" == span_of("art", "a party") and span_of("art", "modern art.") == "art"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ KIND = "rag_short"
 LONGEST = {"zh-Hant": 30, "en": 120}  # characters of a short answer
 WIDE = 900  # characters of the source's surroundings that half of the rows show
 _PAIR = re.compile(r"\s*[｜|→]\s*|\s+答[:：]\s*|\s+(?:answer|A):\s*", re.I)
+_WORD = "[A-Za-z0-9]"
 _MARKS = "。．.，,；;：:！!？?、 「」『』“”\"'（）()《》"
 
 
@@ -100,8 +101,12 @@ def _gold_rule(draft: Row, language: str) -> tuple[str, str]:
 
 
 def span_of(text: str, document: str) -> str:
-    """The piece of a document that is this text but for white space (1988年 where it says 1988 年), or ""."""
-    found = re.search(r"\s*".join(map(re.escape, "".join(text.split()))), document) if text.strip() else None
+    """The piece of a document that is this text but for white space (1988年 where it says 1988 年), or "".
+
+    No piece of a word or number in Latin letters or digits: art is none of party, 17 none of 1783.
+    """
+    piece = r"\s*".join(map(re.escape, "".join(text.split())))
+    found = re.search(f"(?<!{_WORD}(?={_WORD})){piece}(?!(?<={_WORD}){_WORD})", document) if piece else None
     return found.group() if found else ""
 
 
