@@ -485,5 +485,9 @@ def test_missing_folders_stop_a_run_before_its_first_kernel(project, capsys):
 def test_the_examples_of_the_help_are_commands():
     """An example that the grammar refuses teaches nothing."""
     lines = [line.split("  ")[1] for line in EXAMPLES.splitlines() if line.startswith("  python")]
-    assert len(lines) >= 5 and {parser().parse_args(line.split()[3:]).command for line in lines} == {"run", "status"}
+    assert len(lines) >= 5 and {parser().parse_args(line.split()[3:]).command for line in lines} == {
+        "run",
+        "status",
+        "report",
+    }
     assert all(recipe in params.recipes(ROOT) for line in lines for recipe in [line.split()[4]])
