@@ -15,9 +15,21 @@ from kyara_utils.runs.env import find_root, runs_dir
 SHOTS = (  # name, page, width, scheme, what to press
     ("front", "index.html", 1280, "light", ""),
     ("rows", "rows.html", 1280, "light", ""),
-    ("story", "rows.html", 1280, "light", "#rows tbody button >> nth=0"),
+    ("story", "rows.html", 1280, "light", "#rows tbody button"),
     ("phone", "index.html", 390, "dark", ""),
 )
+
+
+def open_cited(page, buttons: str) -> None:
+    """Open the first listed row whose answer cites a passage, and follow the citation; some rows say "not found"."""
+    for number in range(page.locator(buttons).count()):
+        page.click(f"{buttons} >> nth={number}")
+        page.wait_for_selector("#story .assistant")
+        if page.locator("#story .assistant button.cite").count():
+            page.click("#story .assistant button.cite >> nth=0")
+            page.wait_for_selector("#story mark")
+            return
+        page.keyboard.press("Escape")
 
 
 def main(recipe: str) -> None:
@@ -29,9 +41,7 @@ def main(recipe: str) -> None:
             if button:
                 one.page.select_option("[name=source]", "rag_cited")
                 one.page.wait_for_timeout(1000)
-                one.page.click(button)
-                one.page.click("#story .assistant button.cite >> nth=0")
-                one.page.wait_for_selector("#story mark")
+                open_cited(one.page, button)
             one.page.screenshot(path=Path(root, "figures", f"report-{name}.png"))
             print(f"figures/report-{name}.png")
 
