@@ -7,8 +7,7 @@ from kyara_utils.evaluation.benchmark import Questions, Source
 from kyara_utils.evaluation.miniature.items import load_items
 from kyara_utils.evaluation.reading.answer_match import contains
 from kyara_utils.evaluation.reading.open_book import NAME, note_of
-from kyara_utils.evaluation.reading.short_reading import Reading
-from kyara_utils.evaluation.reading.unanswerable import says_so, with_unanswerable
+from kyara_utils.evaluation.reading.unanswerable import MixedReading, says_so, with_unanswerable
 from kyara_utils.evaluation.registry import register
 from kyara_utils.evaluation.scoring import UNSCORED, outcome
 from kyara_utils.runs import content_id
@@ -22,7 +21,7 @@ SHARES = {  # metric → field of a scored row, over answerable questions
 
 
 @register
-class Cited(Reading):
+class Cited(MixedReading):
     """Questions of `open_book` among distractors, and some that nothing shown answers.
 
     An answer is `correct` when it contains a gold answer and cites the document that it stands in. Citations are read
@@ -55,16 +54,8 @@ class Cited(Reading):
             "normal": outcome(_normal(text, ids)), "citations": len(cited), "of_source": cited.count(item["source"]),
         }  # fmt: skip
 
-    def score_all(self, questions: Questions, answers: Row, judge: object) -> list[Row]:
-        """Scored rows that know whether their question is `answerable`."""
-        answerable = {item["id"]: bool(item["answers"]) for item in questions.items}
-        return [row | {"answerable": answerable[row["id"]]} for row in super().score_all(questions, answers, judge)]
-
-    def summarise(self, rows: list[Row]) -> list[Row]:
-        """`SHARES`, the citations' precision, and the fixed sentence where nothing answers."""
-        return [row for (model,), mine in summary.by(rows, "model").items() for row in self._scores(model, mine)]
-
     def _scores(self, model: str, rows: list[Row]) -> Iterator[Row]:
+        """`SHARES`, the citations' precision, and the fixed sentence where nothing answers."""
         for metric, (field, mine) in _parts(rows).items():
             yield summary.proportion(self.name, model, metric, [row[field] for row in mine], RULE)
         unscored = sum(row["outcome"] == UNSCORED for row in rows)

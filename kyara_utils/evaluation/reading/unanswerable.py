@@ -49,8 +49,24 @@ def with_unanswerable(source: Source, name: str, answerable: Sequence[Row]) -> l
     return in_order([*items, *unanswerable_items(source, answerable, name, found)])
 
 
+class MixedReading(Reading):
+    """A reading test over answerable and unanswerable questions, scored model by model by `_scores`."""
+
+    def score_all(self, questions: Questions, answers: Row, judge: object) -> list[Row]:
+        """Scored rows that know whether their question is `answerable`."""
+        answerable = {item["id"]: bool(item["answers"]) for item in questions.items}
+        return [row | {"answerable": answerable[row["id"]]} for row in super().score_all(questions, answers, judge)]
+
+    def summarise(self, rows: list[Row]) -> list[Row]:
+        """The scores of each model, as `_scores` gives them."""
+        return [row for (model,), mine in summary.by(rows, "model").items() for row in self._scores(model, mine)]
+
+    def _scores(self, model: str, rows: list[Row]) -> Iterator[Row]:
+        raise NotImplementedError
+
+
 @register
-class Unanswerable(Reading):
+class Unanswerable(MixedReading):
     """`outcome` is right when the sentence stands where it should and nowhere else."""
 
     name = "unanswerable"
@@ -69,16 +85,8 @@ class Unanswerable(Reading):
         said = says_so(text)
         return {"outcome": outcome(said != bool(item["answers"])), "said": said}
 
-    def score_all(self, questions: Questions, answers: Row, judge: object) -> list[Row]:
-        """Scored rows that know whether their question is `answerable`."""
-        answerable = {item["id"]: bool(item["answers"]) for item in questions.items}
-        return [row | {"answerable": answerable[row["id"]]} for row in super().score_all(questions, answers, judge)]
-
-    def summarise(self, rows: list[Row]) -> list[Row]:
-        """Precision, recall and F1 of saying so, and the share of answerable questions that get an answer."""
-        return [row for (model,), mine in summary.by(rows, "model").items() for row in self._scores(model, mine)]
-
     def _scores(self, model: str, rows: list[Row]) -> Iterator[Row]:
+        """Precision, recall and F1 of saying so, and the share of answerable questions that get an answer."""
         unscored = sum(row["outcome"] == UNSCORED for row in rows)
         for metric, part in (("f1", f1_part), ("precision", precision_part)):
             parts = [part(row) for row in rows if row["outcome"] != UNSCORED]
