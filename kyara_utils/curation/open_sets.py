@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.curation.language import language_of
-from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened
+from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened, origin, read_item
 from kyara_utils.curation.rows import STEP
-from kyara_utils.curation.turns import Unreadable, messages_of
-from kyara_utils.runs import KyaraError, content_id, reject
+from kyara_utils.curation.turns import messages_of
+from kyara_utils.runs import KyaraError, content_id
 from kyara_utils.runs.tables import Row
 
 OPEN_SETS = {
@@ -53,15 +53,10 @@ def read_open_sets(entries: list[str], root: Path) -> tuple[list[Row], list[Row]
 
 def _row(item: Any, name: str, licence: str, place: str) -> tuple[Row, Row | None]:
     """The conversation row of an item, and its reject row if it is none."""
-    try:
-        if isinstance(item, Unreadable):
-            raise item
-        messages = messages_of(item)
-    except Unreadable as error:
-        body = {"id": content_id(place), "source": name, "item": None if item is error else item}
-        return {}, reject(STEP, error.rule, body, f"{place}: {error}")
+    messages, rejected = read_item(messages_of, item, STEP, name, place)
+    if rejected:
+        return {}, rejected
     spoken = "\n".join(message["content"] for message in messages if message["role"] != "system")
-    file, _, line = place.rpartition(":")
     return {
         "id": content_id(json.dumps(messages, ensure_ascii=False), prefix="conv_", n=12),
         "messages": messages,
@@ -69,5 +64,5 @@ def _row(item: Any, name: str, licence: str, place: str) -> tuple[Row, Row | Non
         "source": name,
         "parents": [],
         "call_ids": [],
-        "meta": json.dumps({"file": file, "line": line} | ({"licence": licence} if licence else {})),
+        "meta": json.dumps(origin(place, licence)),
     }, None

@@ -7,14 +7,14 @@ recipe's list names, and its items one by one with the place of each.
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from kyara_utils.curation.turns import Unreadable
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.tables import iter_rows
+from kyara_utils.runs.tables import Row, content_id, iter_rows, reject
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
 CHUNK = 1 << 20  # characters read at once of a JSON array
@@ -112,6 +112,23 @@ def _array(text: TextIO, file: Path) -> Iterator[Any]:
         else:
             number += 1
             yield item
+
+
+def read_item(read: Callable[[Any], Any], item: Any, step: str, name: str, place: str) -> tuple[Any, Row | None]:
+    """Return (what `read` makes of an item, None), or (None, the reject row) where it raises `Unreadable`."""
+    try:
+        if isinstance(item, Unreadable):
+            raise item
+        return read(item), None
+    except Unreadable as error:
+        row = {"id": content_id(place), "source": name, "item": None if item is error else item}
+        return None, reject(step, error.rule, row, f"{place}: {error}")
+
+
+def origin(place: str, licence: str) -> Row:
+    """File and line of an item, and its set's licence where one is known."""
+    file, _, line = place.rpartition(":")
+    return {"file": file, "line": line} | ({"licence": licence} if licence else {})
 
 
 def _hub(repository: str) -> Iterator[tuple[str, Any]]:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened
-from kyara_utils.curation.turns import Unreadable
+from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened, origin, read_item
 from kyara_utils.preference.pair_layouts import pair_of
 from kyara_utils.preference.preference_rows import STEP
-from kyara_utils.runs import KyaraError, content_id, reject
+from kyara_utils.runs import KyaraError, content_id
 from kyara_utils.runs.tables import Row
 
 log = logging.getLogger(__name__)
@@ -74,16 +73,10 @@ def _check_fields(name: str, item: Any, place: str) -> None:
 
 
 def _read(item: Any, name: str, licence: str, place: str) -> Read:
-    try:
-        if isinstance(item, Unreadable):
-            raise item
-        pair = pair_of(item)
-    except Unreadable as error:
-        body = {"id": content_id(place), "source": name, "item": None if item is error else item}
-        return {}, reject(STEP, error.rule, body, f"{place}: {error}")
-    file, _, line = place.rpartition(":")
-    note = {"file": file, "line": line} | ({"licence": licence} if licence else {})
-    note |= {"ratings": pair["ratings"]} if pair["ratings"] else {}
+    pair, rejected = read_item(pair_of, item, STEP, name, place)
+    if rejected:
+        return {}, rejected
+    note = origin(place, licence) | ({"ratings": pair["ratings"]} if pair["ratings"] else {})
     chosen_model, rejected_model = (model if isinstance(model, str) else "" for model in pair["models"])
     texts = [message["content"] for part in ("prompt", "chosen", "rejected") for message in pair[part]]
     return {

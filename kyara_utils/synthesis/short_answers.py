@@ -9,7 +9,7 @@ the right answer is the card's fixed sentence (SQuAD 2.0's idea: Rajpurkar et al
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
 
 from kyara_utils.llm import Client, Response, load_prompt
@@ -183,7 +183,7 @@ def short_conversations(drafts: list[Row], model: str, language: str = "zh-Hant"
     return [_conversation(draft, prompt.messages, prompt.name, model, language) for draft in drafts]
 
 
-def _conversation(draft: Row, messages, template: str, model: str, language: str) -> Row:
+def _conversation(draft: Row, messages: Callable, template: str, model: str, language: str) -> Row:
     user = messages(documents=draft["context"], question=draft["question"])[-1]["content"]
     meta = path_of(draft, model) | {
         "question": draft["question"], "gold": draft["gold"], "answerable": draft["answerable"],
