@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import test_eval_notebook as evaluation
+import test_step_pairs as steps
 
 import kyara_utils.llm
+import kyara_utils.models.loading
 from kyara_utils.llm import Model, Response
 from kyara_utils.preference import candidates, judges
 from kyara_utils.runs import params, read_csv, read_rows, schemas, write_rows
@@ -54,10 +56,11 @@ def notebook(tmp_path, monkeypatch):
     write_rows(tmp_path / "refined.parquet", rows, schemas.CONVERSATION)
     write_rows(tmp_path / "chunks.parquet", [], schemas.CHUNK)
     tables = {name: tmp_path / f"{name}.parquet" for name in ("refined", "chunks")}
-    tables |= {"base": tables["refined"], "held_out_parquet": tmp_path / "sft_held_out.parquet"}
+    tables |= {"base": tmp_path / "base.parquet", "held_out_parquet": tmp_path / "sft_held_out.parquet"}
 
-    def run_all(knows, unseen=0, **given):
+    def run_all(knows, unseen=0, more=(), **given):
         write_rows(tables["held_out_parquet"], rows[:unseen], schemas.CONVERSATION)
+        write_rows(tables["base"], [*rows, *more], schemas.CONVERSATION)
 
         def connect(model, *_, **__):
             return Talker(getattr(model, "name", model), knows)
@@ -135,6 +138,25 @@ def test_human_labels_in_the_place_of_known_pairs(notebook, tmp_path):
     space, finished = notebook(True, calibration="human.jsonl", test_pairs=16)
     assert len(space["tests"]) == 16 and space["tested"][0]["right"] == 16
     assert [row["rule"] for row in read_rows(tmp_path / "rejects.parquet")].count("no_label") == 1
+
+
+def test_steps_of_maths_rows_go_on_from_what_was_right(notebook, tmp_path, monkeypatch):
+    """A step stays one all the way into the table that trains: the turn has begun, and none ends."""
+    real = Talker.reply
+
+    def reply(self, request):
+        if request.raw:
+            return Response("call_raw", "36-7=29 枝。\n答案是 29 枝。", "stop")
+        if request.messages[0]["content"] == steps.ASKED:
+            return Response("call_solved", steps.WRONG, "stop")
+        return real(self, request)
+
+    monkeypatch.setattr(Talker, "reply", reply)
+    monkeypatch.setattr(kyara_utils.models.loading, "load_tokenizer", lambda folder: steps.Tokenizer())
+    _, finished = notebook(False, more=[steps.ROW])
+    (row,) = [row for row in read_rows(tmp_path / "preferences.parquet") if row["source"] == "step_dpo"]
+    assert row["step"] and row["prompt"][-1] == {"role": "assistant", "content": steps.FIRST}
+    assert row["chosen"][0]["content"] == "36-7=29 枝。" and finished["metrics"]["step_dpo"] == 1
 
 
 def test_verified_pairs_need_no_judge_and_no_row_that_was_held_out(notebook, tmp_path, monkeypatch, capsys):

@@ -75,6 +75,11 @@ def token_ids(tokenizer, messages: list[dict[str, str]], add_generation_prompt: 
     return list(found["input_ids"])
 
 
+def begun_text(tokenizer, messages: list[dict[str, str]], begun: str) -> str:
+    """Return the text of a conversation whose next answer has begun with `begun`, for a model to go on with."""
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + begun
+
+
 def encode(tokenizer, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
     """Return (token ids, mask); the mask is 1 where the loss counts.
 

@@ -1,4 +1,4 @@
-"""Preference pairs: several models' answers judged in both orders (RLAIF), and the model against its data (SPIN)."""
+"""Preference pairs: answers judged in both orders, the model against its data, exact checks, steps, published sets."""
 
 from kyara_utils.preference.best_worst import ranked_preferences
 from kyara_utils.preference.candidates import answer_all, answer_prompts, students

@@ -23,6 +23,7 @@ from kyara_utils.preference.open_preferences import Read
 from kyara_utils.preference.preference_rows import STEP
 from kyara_utils.preference.repeats import Prompts, Repeats
 from kyara_utils.preference.shares import length_rows, sizes
+from kyara_utils.preference.step_pairs import SOURCE as STEPS
 from kyara_utils.preference.verified import SOURCE
 from kyara_utils.preference.verifiers import CHECKS
 from kyara_utils.runs import RowWriter, iter_rows, reject
@@ -32,7 +33,7 @@ from kyara_utils.runs.tables import Row
 from kyara_utils.training.data import split_held_out
 
 # Sources of step 06 itself; a mixture may name one that gave no pair.
-OWN = ("rlaif", "spin", "sppo", *(SOURCE.format(kind) for kind in CHECKS))
+OWN = ("rlaif", "spin", "sppo", *(SOURCE.format(kind) for kind in CHECKS), STEPS)
 BATCH = 1024  # rows looked at together
 IN, REPEATED, NOT_DRAWN = range(3)  # what becomes of a row of the temporary table
 

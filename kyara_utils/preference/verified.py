@@ -26,14 +26,14 @@ SOURCE = "verified_{}"
 Judged = tuple[Row, Found]
 
 
-def draw_known(rows: Iterable[Row], each: int, seed: int = 0) -> list[Row]:
+def draw_known(rows: Iterable[Row], each: int, seed: int = 0, kinds: Iterable[str] = CHECKS) -> list[Row]:
     """Return up to `each` rows of every kind of check, those of the smallest hashes of seed and id; none for 0.
 
     Ids are distinct. No more rows are held than are drawn, of a table of any size.
     """
-    heaps: dict[str, list[tuple[int, str, Row]]] = {kind: [] for kind in CHECKS}
+    heaps: dict[str, list[tuple[int, str, Row]]] = {kind: [] for kind in kinds}
     for row in rows if each else ():
-        if kind := kind_of(row):
+        if (kind := kind_of(row)) in heaps:
             push = heappush if len(heaps[kind]) < each else heappushpop
             push(heaps[kind], (-key64((seed, row["id"])), row["id"], row))
     return [row for heap in heaps.values() for _, _, row in sorted(heap, reverse=True)]

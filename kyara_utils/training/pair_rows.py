@@ -11,7 +11,7 @@ first: the prompt is everything before the last assistant turn, so no turn of th
 
 from typing import Any
 
-from kyara_utils.models.chat_templates import check_turns, token_ids, turn_end
+from kyara_utils.models.chat_templates import begun_text, check_turns, token_ids, turn_end
 from kyara_utils.runs.tables import Row, reject
 from kyara_utils.training.losses import WINS
 
@@ -142,7 +142,7 @@ def _without_end(ids: list[int], tokenizer) -> list[int]:
 
 def _step_ids(tokenizer, pair: Row) -> tuple[list[int], list[list[int]]]:
     *before, begun = pair["prompt"] if _has_begun(pair) else [*pair["prompt"], {"content": ""}]
-    head = tokenizer.apply_chat_template(before, add_generation_prompt=True, tokenize=False) + begun["content"]
+    head = begun_text(tokenizer, before, begun["content"])
     texts = [head, *(head + pair[side][0]["content"] for side in SIDES)]
     prompt, *whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
     return prompt, whole
