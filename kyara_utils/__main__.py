@@ -1,4 +1,4 @@
-"""`python -m kyara_utils run|status|report|calls|times|doctor`: the command line; errors are one line, exit code 1."""
+"""`python -m kyara_utils run|status|report|push|…`: the command line; errors are one line, exit code 1."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   python -m kyara_utils run smoke --from 05 --set 05.epochs=2      train again and go on from there
   python -m kyara_utils status smoke                               what is done, when, and what has changed since
   python -m kyara_utils report smoke                               its results and all its rows as pages to look at
+  python -m kyara_utils push smoke --to ME/kyara-smoke             what would go to the Hub; --yes sends it
 """
 
 
@@ -47,6 +48,16 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("recipe", nargs="?", default="smoke")
     report = commands.add_parser("report", help="write a recipe's results and rows as a folder of offline pages")
     report.add_argument("recipe", nargs="?", default="smoke")
+    push = commands.add_parser("push", help="publish a recipe's dataset, model and GGUF on the Hugging Face Hub")
+    push.add_argument("recipe")
+    push.add_argument("--to", required=True, metavar="OWNER/NAME", help="name of the dataset and of the model")
+    push.add_argument("--yes", action="store_true", help="send it; without this, only say what would go where")
+    push.add_argument("--dry-run", action="store_true", help="only say what would go where, as without --yes")
+    push.add_argument("--public", action="store_true", help="new repositories are public; else private")
+    push.add_argument("--only", default="", metavar="PART", help="dataset, model or gguf alone")
+    push.add_argument("--model", default="", help="sft or dpo; the newest if not given")
+    push.add_argument("--licence", default="", help="of your documents, as the Hub names it, e.g. cc-by-4.0")
+    push.add_argument("--model-licence", default="", help="of a model that is no Gemma, e.g. apache-2.0")
     calls = commands.add_parser("calls", help="show a recipe's ledger of LLM calls, export it, or import one")
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
@@ -111,6 +122,20 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _push(options: argparse.Namespace) -> int:
+    from kyara_utils.sharing.repositories import repositories
+    from kyara_utils.sharing.uploading import plan_lines, upload
+
+    names = (options.to, options.only, options.model, options.licence, options.model_licence)
+    planned = repositories(options.recipe, *names)
+    print(*plan_lines(planned, options.public), sep="\n")
+    if options.dry_run or not options.yes:
+        print("nothing was sent; the cards and tables lie in the run's folder hub, and --yes sends all of it")
+        return 0
+    print(*upload(planned, options.public), sep="\n")
+    return 0
+
+
 def _calls(options: argparse.Namespace) -> int:
     from kyara_utils.llm import replay
     from kyara_utils.llm.shipping import ship
@@ -148,7 +173,10 @@ def _times(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"run": _run, "status": _status, "report": _report, "calls": _calls, "times": _times, "doctor": _doctor}
+COMMANDS = {
+    "run": _run, "status": _status, "report": _report, "push": _push, "calls": _calls, "times": _times,
+    "doctor": _doctor,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

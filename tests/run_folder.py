@@ -93,7 +93,8 @@ def finish(folder: Path, metrics: dict | None = None) -> None:
     content = {
         "step": folder.name, "key": {"params": PARAMS.get(folder.name, {}), "inputs": {}}, "metrics": metrics or {},
         "outputs": {name: manifest.describe(path, folder) for name, path in names.items()}, "derived": {},
-        "seconds": 60.0, "finished": "2026-01-02T03:04:05+0000", "git": "abcdef",
+        "seconds": 60.0, "finished": "2026-01-02T03:04:05+0000", "git": "abcdef", "counts": {}, "llm": {},
+        "peak_memory_gb": 1.5, "hardware": {"cores": 2}, "versions": {"torch": "2.13.0"},
     }  # fmt: skip
     manifest.write_json(folder / manifest.NAME, content)
 

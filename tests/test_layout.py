@@ -33,6 +33,7 @@ ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the r
     "preference": FLOOR | {"knowledge", "training", "stats", "curation", "synthesis"},
     "evaluation": FLOOR | {"stats", "curation", "preference"},
     "report": GROUND | {"stats"},
+    "sharing": GROUND | {"models", "report"},
 }
 
 

@@ -340,11 +340,13 @@ def front_matter(card):
 
 def test_dataset_card_holds_the_measured_numbers():
     """A count typed by hand is wrong after the next run."""
-    card = dataset_card("kyara: a #1", [manifest()], [{"lang": "zh-Hant", "rows": 4321}], [("figures/f.png", "F")])
+    facts = {"licence": {"license": "cc-by-4.0", "documents": "cc-by-4.0"}}
+    languages = [{"lang": "zh-Hant", "rows": 4321}]
+    card = dataset_card("kyara: a #1", [manifest()], languages, [("figures/f.png", "F")], facts=facts)
     assert front_matter(card)["pretty_name"] == "kyara: a #1" and front_matter(card)["license"] == "cc-by-4.0"
     for number in ("8,642", "753", "6,413", "8.8", "2.93", "4,321", "0.00037", "2.13.0"):
         assert number in card
-    assert "CC BY 4.0" in card and "Gemma Terms of Use" in card and "What it is not" in card
+    assert "quotes them: cc-by-4.0" in card and "Gemma Terms of Use" in card and "What it is not" in card
     assert re.findall(r"!\[.*?\]\((.*?)\)", card) == ["figures/f.png"]
 
 
@@ -366,7 +368,9 @@ def test_model_card_holds_only_the_given_numbers():
 def test_model_card_front_matter():
     """The Hub rejects a card without licence or base model, and shows the model-index as results."""
     unknown = interval(math.nan, benchmark="maths", metric="lenient", model="dpo", n=0, unscored=0, protocol="p")
-    card = model_card("kyara", "dpo", "google/gemma-2-2b-it", [manifest()], [*SCORES, unknown], datasets=["a: b"])
+    facts = {"licence": {"license": "gemma"}}
+    rows = [*SCORES, unknown]
+    card = model_card("kyara", "dpo", "google/gemma-2-2b-it", [manifest()], rows, datasets=["a: b"], facts=facts)
     head = front_matter(card)
     assert (head["license"], head["base_model"], head["datasets"]) == (
         "gemma",
@@ -404,11 +408,16 @@ def test_hub_reads_the_metadata_back():
 
 def test_card_tables_reach_the_card():
     """Published figures belong beside ours, but never into the model-index as if we had measured them."""
-    rows = [{"table": "General", "score": "GSM8K|x", "published Kyara": "54.21", "ours [95 %]": "not run"}]
+    row = {"table": "General", "score": "GSM8K|x", "published Kyara": "54.21", "ours [95 %]": "12.00 [9.00, 15.00]"}
+    rows = [row, row | {"score": "CRUX", "ours [95 %]": "not run"}]
     seen = [interval(0.25, part="clean", benchmark="maths", metric="strict", model="dpo", n=9, unscored=1)]
     card = model_card("k", "dpo", "b", [manifest()], SCORES, card=rows, contamination=seen)
-    assert "| General | GSM8K\\|x | 54.21 | not run |" in card and "| clean | 25.0 | 15.0 to 35.0 | 9 | 1 |" in card
+    assert (
+        "| General | GSM8K\\|x | 54.21 | 12.00 [9.00, 15.00] |" in card
+        and "| clean | 25.0 | 15.0 to 35.0 | 9 | 1 |" in card
+    )
     assert "54.21" not in card.split("---\n")[1]
+    assert "CRUX" not in card and "1 more figures of the published card have no counterpart" in card
 
 
 def test_cards_refuse_what_is_missing():

@@ -12,11 +12,21 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
+from kyara_utils.report.data_sets import DataSet
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
 
 Image = tuple[str | Path, str]
+FOLDERS = re.compile(
+    r"(?<![\w:/.…])(?:/|~/|\.\.?/|[A-Za-z]:\\)(?:[^\s,'\"\]}]*[/\\])?"
+)  # of an absolute or relative path
 TEMPLATES = Path(__file__).with_name("templates")
+MEASURED = re.compile(r"[-−+]?\d")  # a cell of ours that holds a figure
+EMPTY: Row = {  # a card without a run's facts: of a table that somebody else brings
+    "repository": "", "sets": [], "columns": [], "example": "", "languages": [], "size": "", "licence": {},
+    "sources": [], "writers": [], "funnel": [], "rules": [], "leaks": [], "cleaning": {}, "held_out": [],
+    "vocabulary": {}, "pairs": {},
+}  # fmt: skip
 
 
 def _environment() -> Environment:
@@ -29,7 +39,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    environment.filters |= {"cell": _cell, "share": _share, "plain": _plain, "finite": _finite}
+    environment.filters |= {"cell": _cell, "share": _share, "plain": _plain, "finite": _finite, "private": _private}
     return environment
 
 
@@ -49,6 +59,11 @@ def _cell(value: Any) -> str:
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|")):
         text = text.replace(sign, safe)
     return text
+
+
+def _private(value: Any) -> str:
+    """A parameter as a card shows it: of a path on somebody's machine only the last name."""
+    return FOLDERS.sub("…/", str(value))
 
 
 def _share(value: Any) -> str:
@@ -73,17 +88,47 @@ def dataset_card(
     languages: Iterable[Row] = (),
     figures: Iterable[Image] = (),
     note: str = "",
-    licence: str = "cc-by-4.0",
+    facts: Row | None = None,
 ) -> str:
     """Markdown card of a data set, with YAML front matter for the Hub.
 
     `manifests` are those of the steps that made it, in order (as `Run.finish` writes them); `languages` the
     rows {lang, rows} of language_distribution.csv; `figures` pairs (path as linked, caption); `note` a
-    sentence of the author's; `licence` the Hub's identifier. Raises KyaraError where a manifest lacks a
+    sentence of the author's; `facts` what `card_facts.data_facts` found. Raises KyaraError where a manifest lacks a
     field.
     """
+    facts = EMPTY | (facts or {})
     values = {"name": name, "manifests": manifests, "languages": list(languages), "figures": list(figures)}
-    return _render("dataset_card.md.jinja", note=note, licence=licence, **values)
+    return _render("dataset_card.md.jinja", note=note, head=data_metadata(name, facts), facts=facts, **values)
+
+
+def data_metadata(name: str, facts: Row) -> str:
+    """The Hub's YAML metadata of a data set: languages and size as counted, one configuration a set."""
+    from huggingface_hub import DatasetCardData
+
+    licence = {key: value for key, value in facts["licence"].items() if key.startswith("license")}
+    return DatasetCardData(
+        language=facts["languages"] or None, pretty_name=name, configs=configurations(facts["sets"]) or None,
+        size_categories=[facts["size"]] if facts["size"] else None,
+        task_categories=["text-generation", "question-answering"],
+        tags=["synthetic", "traditional-chinese", "retrieval-augmented-generation", "sft", "dpo"], **licence,
+    ).to_yaml()  # fmt: skip
+
+
+def configurations(sets: Sequence[DataSet]) -> list[Row]:
+    """`configs` of a data set's front matter, without which the Hub's viewer mixes tables of different columns."""
+    found: dict[str, list[Row]] = {}
+    for one in sets:
+        found.setdefault(one.name, []).append({"split": one.split, "path": file_of(one)})
+    return [
+        {"config_name": name} | ({"default": True} if name == sets[0].name else {}) | {"data_files": files}
+        for name, files in found.items()
+    ]
+
+
+def file_of(one: DataSet) -> str:
+    """Where a set's file lies in its repository."""
+    return f"data/{one.name}/{one.split}.parquet"
 
 
 def hub_name(base_model: str) -> str:
@@ -107,6 +152,7 @@ def model_card(
     miniature: bool = True,
     card: Iterable[Row] = (),
     contamination: Iterable[Row] = (),
+    facts: Row | None = None,
 ) -> str:
     """Markdown card of a model, with YAML front matter (base_model, model-index) for the Hub.
 
@@ -114,22 +160,34 @@ def model_card(
     own finite scores enter the model-index. `miniature` marks every score without a `dataset` of its own as one on
     the bundled sets, which are no benchmarks. `card` (card.csv) are the published tables with ours beside them,
     `contamination` (contamination.csv) the scores of clean and seen items, of which the model's own are shown; neither
-    enters the model-index.
+    enters the model-index. Published rows beside which nothing of ours ran are counted, not shown.
+    `facts` is what `card_facts.model_facts` found, `datasets` are names on the Hub.
     `manifests` are those of the training steps. Raises KyaraError where the model was not scored or a field is missing.
     """
     table = [row for row in scores if row["benchmark"] != "pairwise"]
     if not any(row["model"] == model for row in table):
         known = ", ".join(dict.fromkeys(str(row["model"]) for row in table)) or "none"
         raise KyaraError(f"no scores of {model} (scored: {known}); rerun 08_eval")
-    head = model_metadata(name, base_model, datasets, [row for row in table if row["model"] == model], miniature)
+    facts, own = EMPTY | (facts or {}), [row for row in table if row["model"] == model]
+    head = model_metadata(
+        name, base_model, datasets, own, miniature, facts["licence"].get("license", "unknown"), facts["languages"]
+    )
     values = {"name": name, "base_model": base_model, "manifests": manifests, "scores": table, "head": head}
-    seen = [row for row in contamination if row["model"] == model]
-    lists = {"pairs": list(pairs), "figures": list(figures), "card": list(card), "contamination": seen}
-    return _render("model_card.md.jinja", note=note, miniature=miniature, **values, **lists)
+    seen, rows = [row for row in contamination if row["model"] == model], list(card)
+    beside = [row for row in rows if any(MEASURED.match(str(cell)) for key, cell in row.items() if "ours" in key)]
+    lists = {"pairs": list(pairs), "figures": list(figures), "card": beside, "contamination": seen}
+    more = {"facts": facts, "datasets": list(datasets), "left": len(rows) - len(beside), "model": model}
+    return _render("model_card.md.jinja", note=note, miniature=miniature, **values, **lists, **more)
 
 
 def model_metadata(
-    name: str, base_model: str, datasets: Iterable[str], scores: Iterable[Row], miniature: bool = True
+    name: str,
+    base_model: str,
+    datasets: Iterable[str],
+    scores: Iterable[Row],
+    miniature: bool = True,
+    licence: str = "unknown",
+    languages: Sequence[str] = (),
 ) -> str:
     """The Hub's YAML metadata of a model, written by huggingface_hub itself: `model-index` from finite `scores` alone.
 
@@ -139,7 +197,7 @@ def model_metadata(
 
     results = [_eval_result(row, miniature and not row.get("dataset")) for row in scores if _finite(row["value"])]
     data = ModelCardData(
-        language=["zh", "en"], license="gemma", library_name="transformers", pipeline_tag="text-generation",
+        language=list(languages) or None, license=licence, library_name="transformers", pipeline_tag="text-generation",
         base_model=base_model, datasets=list(datasets) or None, model_name=name, eval_results=results or None,
     )  # fmt: skip
     return data.to_yaml()

@@ -1,0 +1,78 @@
+"""The sets that a run has to give away: training rows and pairs, each split into what was trained on and what was held
+out of training, the passages that the rows were made from, and the rejects. Cards, exports and the Hub share this cut.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+from kyara_utils.report.site.entries import FILTERING, MATHS, PAIRS, SFT, SYNTHESIS, Found, path_of
+from kyara_utils.runs import iter_rows, meta
+from kyara_utils.runs.tables import Row
+
+CORPUS = "01_corpus_indexing"
+TRAIN, TEST = "train", "test"
+CONVERSATIONS, PREFERENCES, PASSAGES, REJECTS = ("base", "refined"), "preferences", "passages", "rejects"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The rows of `paths`, which share a schema, without those of `ids`, or with `only` none but those."""
+
+    name: str
+    split: str
+    paths: tuple[Path, ...]
+    ids: frozenset[str] = field(default=frozenset(), repr=False)
+    only: bool = False
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """The rows in the tables' order; of `columns`, if given, `id` must be one."""
+        for row in chain.from_iterable(iter_rows(path, columns) for path in self.paths):
+            if (row["id"] in self.ids) == self.only:
+                yield row
+
+    @cached_property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(1 for _ in self.rows(["id"]))
+
+
+def sets_of(found: Found) -> list[DataSet]:
+    """The sets of the finished steps that hold a row, in the order in which a card lists them.
+
+    The split `test` is what 05 held out of the training rows, and 06 of the pairs.
+    """
+    held = _ids(path_of(found, SFT, "held_out_parquet"))
+    sets = []
+    for name in CONVERSATIONS:
+        if path := path_of(found, FILTERING, name):
+            sets += [DataSet(name, TRAIN, (path,), held), DataSet(name, TEST, (path,), held, only=True)]
+    for split, table in ((TRAIN, PREFERENCES), (TEST, "held_out")):
+        if path := path_of(found, PAIRS, table):
+            sets.append(DataSet(PREFERENCES, split, (path,)))
+    if path := path_of(found, CORPUS, "chunks"):
+        named = frozenset(name for row in _training_rows(sets) for name in passage_ids(row))
+        sets.append(DataSet(PASSAGES, TRAIN, (path,), named, only=True))
+    if paths := [path for step in (SYNTHESIS, MATHS, FILTERING, PAIRS) if (path := path_of(found, step, REJECTS))]:
+        sets.append(DataSet(REJECTS, TRAIN, tuple(paths)))
+    return [one for one in sets if one.count]
+
+
+def passage_ids(row: Row) -> list[str]:
+    """Ids of the chunks that a training row was made from, without repeats: its parents, what its prompt shows, and the
+    hits that were judged relevant. A row without chunks (maths, open sets) has none."""
+    known = meta(row)
+    relevant = [hit["id"] for hit in known.get("hits") or () if hit.get("relevant")]
+    ids = [*(row["parents"] or ()), *(known.get("context") or ()), *relevant]
+    return [name for name in dict.fromkeys(ids) if name.startswith("id_")]
+
+
+def _training_rows(sets: list[DataSet]) -> Iterator[Row]:
+    base = [one for one in sets if one.name == CONVERSATIONS[0]]
+    return chain.from_iterable(one.rows(["id", "parents", "meta"]) for one in base)
+
+
+def _ids(path: Path | None) -> frozenset[str]:
+    return frozenset(row["id"] for row in iter_rows(path, ["id"])) if path else frozenset()
