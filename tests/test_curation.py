@@ -10,6 +10,7 @@ import pytest
 
 from kyara_utils.curation import (
     cells,
+    codes,
     decontamination,
     duplicates,
     filters,
@@ -408,11 +409,29 @@ def test_semantic_bounds_lose_no_pair(clusters: int) -> None:
     vectors[1::3] = vectors[::3] + rng.normal(size=(500, 96)) * rng.choice([0.01, 0.03], (500, 1))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     rows = [row(f"什麼是{chr(0x6000 + i)}？", "回答。", score=float(s)) for i, s in enumerate(rng.random(1500))]
-    axes = cells.Axes(vectors, 0.97)
+    axes = codes.Axes(vectors, 0.97)
     store = cells.Cells(axes, vectors, len(vectors))
     assert axes.basis.shape[1] < 96 and (len(store.centroids) > 1) == (clusters > 1), "the bounds must be at work"
     kept, rejects = semantic_duplicates.semantic_duplicates(rows, vectors, 0.97, block=256)
     assert ids(kept) == reference_cover(rows, vectors, 0.97) and len(rejects) > 100
+
+
+@pytest.mark.parametrize(("width", "spread"), [(300, 1.0), (300, 0.1), (24, 1.0), (2, 1.0), (1, 0.0)])
+def test_codes_find_every_close_pair(width: int, spread: float) -> None:
+    """Rounding, cut coordinates and left-out axes may let a pair through, never lose one; most are told apart."""
+    rng = np.random.default_rng(width)
+    vectors = rng.normal(size=(700, width)) * np.linspace(1, 0.05, width) ** 3 * spread
+    vectors[:, 0] += 1.5 - spread
+    vectors[350:] = vectors[:350] + rng.normal(size=(350, width)) * rng.choice([0.001, 0.01, 0.05], (350, 1)) * spread
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    order, threshold = rng.permutation(700), 1 - 0.05 * spread**2
+    made = codes.Codes(codes.Axes(vectors, threshold), vectors, order)
+    row, column = codes.likely(*made.queries(made.places), made.targets)
+    found = np.zeros((700, 700), bool)
+    found[row, column] = True
+    close = vectors[order] @ vectors[order].T >= threshold
+    assert len(row) == found.sum() and (found | ~close).all() and close.sum() > 700
+    assert width < 24 or found.sum() < 3 * close.sum()
 
 
 def test_semantic_duplicates_keep_facts_of_one_template_apart() -> None:

@@ -7,10 +7,12 @@ the size of a block changes the result.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 
 import numpy as np
 
-from kyara_utils.curation.cells import SAMPLE, Axes, Cells, likely
+from kyara_utils.curation.cells import Cells
+from kyara_utils.curation.codes import SAMPLE, Axes, Codes, likely, workers
 from kyara_utils.curation.duplicates import Witness, check_share, split
 from kyara_utils.curation.rows import best_first, number_keys
 from kyara_utils.runs.errors import KyaraError
@@ -26,8 +28,8 @@ def semantic_duplicates(
 ) -> tuple[list[Row], list[Row]]:
     """Drop rows whose vector has cosine ≥ `threshold` with a kept row's; exact greedy, best row first.
 
-    `vectors`: float32 [n, d], L2-normalised, in the order of `rows`. Memory beside both is some 300 bytes for each
-    kept row: good for 1,000,000 rows.
+    `vectors`: float32 [n, d], L2-normalised, in the order of `rows`. Memory beside both is some 300 bytes a row: good
+    for 1,000,000 rows. All cores work.
     """
     check_share(threshold)
     _check_vectors(rows, vectors)
@@ -39,13 +41,15 @@ def _greedy_cover(rows: list[Row], vectors: np.ndarray, threshold: float, block:
     order = np.array(best_first(rows), dtype=np.int64)
     pairs = _Pairs(rows, vectors, order, threshold)
     axes = Axes(vectors, threshold)
+    codes = Codes(axes, vectors, order)
     removed: dict[int, Witness] = {}
-    for places in _parts(pairs.groups):
-        sample = order[places[:: max(1, len(places) // SAMPLE)]]
-        cells = Cells(axes, vectors[sample], len(places)) if len(places) > block else None
-        for start in range(0, len(places), block):
-            best = _cover_block(places[start : start + block], axes, cells, pairs)
-            removed |= {int(order[at]): (int(order[other]), cosine) for at, other, cosine in best.removed()}
+    with workers() as pool:
+        for places in _parts(pairs.groups):
+            sample = order[places[:: max(1, len(places) // SAMPLE)]]
+            cells = Cells(axes, vectors[sample], len(places)) if len(places) > block else None
+            for start in range(0, len(places), block):
+                best = _cover_block(places[start : start + block], codes, cells, pairs, pool)
+                removed |= {int(order[at]): (int(order[other]), cosine) for at, other, cosine in best.removed()}
     return removed
 
 
@@ -66,27 +70,38 @@ def _parts(groups: np.ndarray) -> Iterator[np.ndarray]:
         yield np.sort(np.concatenate(pack))
 
 
-def _cover_block(places: np.ndarray, axes: Axes, cells: Cells | None, pairs: "_Pairs") -> "_Best":
+def _cover_block(places: np.ndarray, codes: Codes, cells: Cells | None, pairs: "_Pairs", pool: Executor) -> "_Best":
     """Decide a block of rows against the kept rows before it, which the cells hold, and among themselves."""
-    features = axes.features(pairs.vectors[pairs.order[places]])
+    queries, least = codes.queries(places)
     best = _Best(places)
-    for row, place in cells.pairs(features) if cells else ():
-        best.take(*pairs.similar(row, place, places))
-    kept = _decide(places, features, axes, pairs, best)
-    if cells:
-        cells.add(places[kept], features[kept])
+    if cells is None:
+        _decide(places, queries, least, codes, pairs, best)
+        return best
+
+    def found(task: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        asked, others, targets = task
+        row, column = likely(queries[asked], least[asked], targets)
+        return pairs.similar(asked[row], others[column], places)
+
+    coordinates = codes.axes.coordinates(pairs.vectors[pairs.order[places]])
+    for similar in pool.map(found, cells.near(coordinates)):
+        best.take(*similar)
+    kept = _decide(places, queries, least, codes, pairs, best)
+    cells.add(places[kept], coordinates[kept], codes.targets[places[kept]])
     return best
 
 
-def _decide(places: np.ndarray, features: np.ndarray, axes: Axes, pairs: "_Pairs", best: "_Best") -> np.ndarray:
+def _decide(
+    places: np.ndarray, queries: np.ndarray, least: np.ndarray, codes: Codes, pairs: "_Pairs", best: "_Best"
+) -> np.ndarray:
     """Return bool [block]: the rows that repeat no kept row, in an earlier block or in this one."""
-    kept = np.zeros(len(places), bool)
+    kept, targets = np.zeros(len(places), bool), codes.targets[places]
     for start in range(0, len(places), PART):
         part = np.arange(start, min(start + PART, len(places)))
         earlier = np.flatnonzero(kept)
-        row, column = likely(features[part], axes.exchanged(features[earlier]), axes.limit)
+        row, column = likely(queries[part], least[part], targets[earlier])
         best.take(*pairs.similar(part[row], places[earlier][column], places))
-        row, column = likely(features[part], axes.exchanged(features[part]), axes.limit)
+        row, column = likely(queries[part], least[part], targets[part])
         later = column < row
         found = pairs.similar(part[row[later]], places[part][column[later]], places)
         bounds = np.searchsorted(found[0], np.append(part, part[-1] + 1))
@@ -111,11 +126,11 @@ class _Pairs:
         for start in range(0, len(row), PAIRS):
             part = slice(start, start + PAIRS)
             left, right = places[row[part]], other[part]
-            cosine = np.einsum("ij,ij->i", self.vectors[self.order[left]], self.vectors[self.order[right]])
-            at = np.flatnonzero(cosine >= self.threshold)
-            left, right = left[at], right[at]
             same = (self.groups[left] == self.groups[right]) & (self.views[left] == self.views[right]).any(axis=1)
-            found.append((row[part][at[same]], right[same], cosine[at[same]]))
+            left, right = left[same], right[same]
+            cosine = np.einsum("ij,ij->i", self.vectors[self.order[left]], self.vectors[self.order[right]])
+            close = cosine >= self.threshold
+            found.append((row[part][same][close], right[close], cosine[close]))
         empty = np.empty(0, np.int64)
         return tuple(map(np.concatenate, zip(*found, strict=True))) if found else (empty, empty, empty)
 
