@@ -13,7 +13,7 @@ from kyara_utils.curation.decontamination import BenchmarkNgrams
 from kyara_utils.preference.mixing import mix_preferences
 from kyara_utils.preference.open_preferences import read_open_preferences
 from kyara_utils.preference.preference_rows import preference
-from kyara_utils.preference.shares import length_rows, sizes
+from kyara_utils.preference.shares import side_lengths, sizes
 from kyara_utils.runs import KyaraError, read_rows, reject
 
 TRUTH = Path(__file__).parents[1].parent / "shared" / "ground_truth" / "judge_pairs" / "autoj_pairwise.jsonl.gz"
@@ -167,20 +167,23 @@ def test_held_out_prompts_and_what_is_like_them_are_not_trained_on(tmp_path):
 
 
 def test_a_source_that_length_alone_tells_apart_is_warned_of():
-    """Counted by hand: 8 of 10 longer is too few pairs to say anything, 30 of 40 is not; ties count half."""
+    """Counted by hand: 8 of 10 longer may be an even source, 30 of 40 and 9 of 9 are none; ties count half."""
     ten = np.arange(10), np.where(np.arange(10) < 8, -1, 99)
     forty = np.r_[np.full(30, 9), np.full(10, 3)], np.full(40, 5)
     even = np.full(40, 5), np.full(40, 5)
     short = forty[::-1]
-    found = length_rows({"ten": ten, "forty": forty, "even": even, "short": short, "none": (ten[0][:0], ten[1][:0])})
-    assert [row["chosen_longer"] for row in found] == [0.8, 0.75, 0.5, 0.25, 0.5]
+    found = side_lengths({"ten": ten, "forty": forty, "even": even, "short": short, "none": (ten[0][:0], ten[1][:0])})
+    found += side_lengths({"nine": (np.full(9, 7), np.full(9, 6))})
+    assert [row["chosen_longer"] for row in found] == [0.8, 0.75, 0.5, 0.25, 0.5, 1.0]
     assert [row["warning"][:29] for row in found] == [
         "",
         "the chosen answer is the long",
         "",
         "the chosen answer is the shor",
         "",
+        "the chosen answer is the long",
     ]
+    assert (found[1]["rejected_low"], found[1]["chosen_low"], found[1]["chosen_high"]) == (5.0, 7.5, 9.0)
     assert (found[1]["chosen"], found[1]["rejected"], found[1]["pairs"]) == (9.0, 5.0, 40)
 
 

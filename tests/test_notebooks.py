@@ -162,6 +162,7 @@ ONLY_SHOWS = {
     "02_rag_sft_synthesis": {"report/plots_data", "report/style"},
     "04_filtering": {"report/plots_judge", "report/style"},
     "05_sft": {"llm"},
+    "06_dpo_pair_judging": {"report/plots_pairs", "report/style"},
     "07_dpo": {"llm"},
 }
 

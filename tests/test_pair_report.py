@@ -5,7 +5,7 @@ import math
 import pytest
 import test_training as shared
 
-from kyara_utils.preference.pair_report import length_drift, pair_figures, pair_lines, pair_report
+from kyara_utils.preference.pair_report import length_drift, pair_figures, pair_report, reward_lines
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import report
 from kyara_utils.training.pair_rows import prepare_pairs
@@ -53,7 +53,7 @@ def test_training_reports_on_pairs_that_it_never_saw(base, tokenizer, pairs, tmp
     assert figures["training", "all"]["margin"] == pytest.approx(record["final_margin"], abs=1e-4)
     assert figures["training", "all"]["accuracy"] == 1.0 and figures["held_out", "all"]["accuracy"] == 0.0
     assert figures["held_out", "all"]["margin"] == pytest.approx(-record["final_margin"], abs=1e-4)
-    assert [row["n"] for row in rows] == [4, 2, 2, 4, 2, 2] and len(pair_lines(rows)) == 6
+    assert [row["n"] for row in rows] == [4, 2, 2, 4, 2, 2] and len(reward_lines(rows)) == 6
     one = record | {"round": 1, "model": "dpo", "sources": ["s0"], "held_out": None}
     assert report.rounds_table(None, [one], rows)[1]["held_out_pairs"] == 4
     assert report.dpo_metrics(4, one, rows)["held_out_accuracy"] == 0.0

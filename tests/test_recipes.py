@@ -89,7 +89,7 @@ MINIATURE = {
     "05.method": "full", "05.epochs": 1.0, "05.refined_epochs": 1.0, "05.held_out_share": 0.1,
     "05.gradient_accumulation": 2, "05.max_length": 1024, "05.trainer": "{}",
     "06.prompts": 3, "06.pairs_per_prompt": 2, "06.spin_rows": 3, "06.sppo_prompts": 1, "06.sppo_samples": 2,
-    "06.verified_prompts": 2, "06.held_out_share": 0.2, "06.max_tokens": 48,
+    "06.verified_prompts": 2, "06.step_dpo_rows": 2, "06.held_out_share": 0.2, "06.max_tokens": 48,
     "06.test_pairs": 2, "06.judge_bar": -2.0,  # two tests prove nothing: no bar
     "07.method": "full", "07.gradient_accumulation": 2, "07.max_length": 1024, "07.trainer": "{}",
     "08.miniature_items": "{multiple_choice: 1, maths: 1, instruction_following: 1, open_questions: 1, two_turn: 1}",

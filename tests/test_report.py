@@ -13,6 +13,7 @@ from kyara_utils.report import (
     plots_data,
     plots_eval,
     plots_judge,
+    plots_pairs,
     plots_students,
     plots_training,
     times,
@@ -123,6 +124,14 @@ SCORERS = [
     {"left": "odds", "right": "answer tokens", "rho": -0.8, "rows": 9},
     {"left": "digits", "right": "answer tokens", "rho": "", "rows": 2},
 ]
+SIDES = [
+    {"source": source, "pairs": n, "chosen_longer": share, "warning": warning, "chosen": 80.0, "rejected": 400.0}
+    | {"chosen_low": 40.0, "chosen_high": 100.0, "rejected_low": 300.0, "rejected_high": 900.0}
+    for source, n, share, warning in (
+        ("kyara-chinese-preference-rl-dpo-s0-30K", 10, 0.5, ""), ("spin", 40, 0.05, "DPO may learn length"),
+        ("sppo", 0, 0.5, ""),
+    )
+]  # fmt: skip
 TIMES = [{"step": "05_sft", "seconds": 90, "peak_gb": 2.9}, {"step": "08_eval", "seconds": 30, "peak_gb": ""}]
 
 # function, rows, arguments, what the title must hold because the rows say so
@@ -150,6 +159,13 @@ FIGURES = [
         "on 75 % (41 to 93) of 8 pairs (κ = 0.62); 67 % (39 to 86) of its 12 decisions",
     ),
     (plots_judge.length_difference, judge_rows(), {}, "50 % (15 to 85) of 4 pairs (median +0 characters"),
+    (
+        plots_pairs.preference_lengths,
+        SIDES,
+        {},
+        "Warning: in 1 of 2 sources (50 pairs) DPO may learn length, most in spin, where the shorter side is chosen in "
+        "95 % of 40",
+    ),
     (plots_judge.scorer_agreement, SCORERS, {}, "odds goes most with answer tokens (ρ = -0.80)"),
     (plots_training.sft_curve, SFT, {}, "2.99 to 2.71 in the base stage, 2.49 to 2.21 in the refined"),
     (
@@ -278,6 +294,17 @@ def test_the_funnel_shows_rules_and_names_idle_stages():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["written", "near", "base"]
     assert any("too long 9, copying 2, a 0, 1 more rule" in text.get_text() for text in axes.texts)
     assert "Removed nothing: language." in heading(figure)
+
+
+def test_lengths_name_every_source_whole_and_none_without_a_pair():
+    """A label that is cut hides which published set is meant."""
+    figure = plots_pairs.preference_lengths(SIDES)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["kyara-chinese-preference-\nrl-dpo-s0-30K\nn = 10", "spin\nn = 40"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["50 %", "5 %: warning"]
+    assert heading(plots_pairs.preference_lengths(SIDES[2:])) == "No source gave a pair"
+    calm = heading(plots_pairs.preference_lengths(SIDES[:1]))
+    assert calm.startswith("In none of 1 source (10 pairs) is one side the longer one often enough for a warning")
 
 
 def test_one_bar_is_a_sentence():

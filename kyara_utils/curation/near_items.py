@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kyara_utils.curation.rows import asked
 from kyara_utils.runs.tables import Row
 from kyara_utils.text.folding import fold
+from kyara_utils.text.ngrams import ngrams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,10 +48,10 @@ def near_items(
 def _line(row: Row, item: str, text: str, cosine: float) -> Row:
     theirs, ours = item_question(text), asked(row)
     shown = {"asked": " ".join(ours.split())[:SHOWN], "question": theirs[:SHOWN]}
-    return {"id": row["id"], "item": item, "cosine": round(cosine, 4), "overlap": overlap(ours, theirs)} | shown
+    return {"id": row["id"], "item": item, "cosine": round(cosine, 4), "overlap": shared_grams(ours, theirs)} | shown
 
 
-def overlap(left: str, right: str) -> float:
+def shared_grams(left: str, right: str) -> float:
     """Common character 3-grams as a share of those of the text that has fewer, both folded over script and marks."""
-    ours, theirs = ({text[at : at + 3] for at in range(len(text) - 2)} for text in map(fold, (left, right)))
+    ours, theirs = (ngrams(fold(text), 3) for text in (left, right))
     return round(len(ours & theirs) / max(1, min(len(ours), len(theirs))), 3)

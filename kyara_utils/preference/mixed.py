@@ -19,7 +19,7 @@ class Mixed:
     held_out: int
     rejects: int
     funnel: Funnel
-    lengths: list[Row]  # see `length_rows`
+    lengths: list[Row]  # see `side_lengths`
 
     def check(self) -> None:
         """Raise AssertionError unless every row that came in is written or rejected, stage by stage and in all."""

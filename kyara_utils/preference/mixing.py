@@ -22,7 +22,7 @@ from kyara_utils.preference.mixed import STAGES, Mixed
 from kyara_utils.preference.open_preferences import Read
 from kyara_utils.preference.preference_rows import STEP
 from kyara_utils.preference.repeats import Prompts, Repeats
-from kyara_utils.preference.shares import length_rows, sizes
+from kyara_utils.preference.shares import side_lengths, sizes
 from kyara_utils.preference.step_pairs import SOURCE as STEPS
 from kyara_utils.preference.verified import SOURCE
 from kyara_utils.preference.verifiers import CHECKS
@@ -61,7 +61,7 @@ def mix_preferences(
             out, held_out = _write(work, table, folder, _held_out(work, prompts.labels, held_out_share, seed))
     finally:
         table.unlink(missing_ok=True)
-    lengths = length_rows(work.lengths())
+    lengths = side_lengths(work.lengths())
     return Mixed(work.incoming.total(), out, held_out, work.rules.total(), work.funnel(), lengths)
 
 

@@ -75,7 +75,7 @@ def pair_figures(ratios: Sequence[tuple[float, float]], tokens: Sequence[int], b
     }  # fmt: skip
 
 
-def pair_lines(rows: Sequence[Row]) -> list[str]:
+def reward_lines(rows: Sequence[Row]) -> list[str]:
     """Return the figures of training and held-out pairs for people, a line for each model, source and split."""
     order = sorted(
         rows, key=lambda row: (row["model"], row["source"] != ALL, row["source"], row["split"] == "held_out")

@@ -7,8 +7,8 @@ import numpy as np
 
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import Row
+from kyara_utils.stats.intervals import wilson
 
-FEW = 20  # pairs below which a share of longer answers says nothing
 LOPSIDED = 0.65  # share of pairs whose chosen answer is longer, from which length alone tells the sides apart
 log = logging.getLogger(__name__)
 
@@ -58,24 +58,29 @@ def _taken(source: str, available: int, wanted: float) -> int:
     return min(available, round(wanted))
 
 
-def length_rows(lengths: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
-    """Return a row for each source: pairs, median characters of both sides, share with the longer one chosen, warning.
+def side_lengths(lengths: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
+    """Return a row for each source: pairs, characters of both sides, share with the longer one chosen, warning.
 
-    lengths: int [pairs] of chosen and rejected. Ties count half. DPO takes a constant difference of length for the
+    lengths: int [pairs] of chosen and rejected. Of each side the median, and the quartiles as `_low` and `_high`; 0
+    without a pair. Ties count half. DPO takes a constant difference of length for the
     preference and its answers grow (Park et al. 2024, arXiv 2403.19159), hence the warning from `LOPSIDED` on, either
-    way, "" below it.
+    way, unless so few pairs may as well be even (95 %, Wilson); else "".
     """
     rows = []
     for source, (chosen, rejected) in lengths.items():
         longer = float((chosen > rejected).mean() + (chosen >= rejected).mean()) / 2 if len(chosen) else 0.5
-        sides = [float(np.median(side)) if len(side) else 0.0 for side in (chosen, rejected)]
-        row = {"source": source, "pairs": len(chosen), "chosen": sides[0], "rejected": sides[1]}
+        row = {"source": source, "pairs": len(chosen)} | _side("chosen", chosen) | _side("rejected", rejected)
         rows.append(row | {"chosen_longer": round(longer, 4), "warning": _warning(len(chosen), longer)})
     return rows
 
 
+def _side(name: str, lengths: np.ndarray) -> Row:
+    values = np.percentile(lengths, (50, 25, 75)).tolist() if len(lengths) else [0.0] * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
 def _warning(pairs: int, longer: float) -> str:
-    if pairs < FEW or max(longer, 1 - longer) < LOPSIDED:
+    side, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
+    if share < LOPSIDED or wilson(share * pairs, pairs)[0] <= 0.5:
         return ""
-    side = "longer" if longer > 0.5 else "shorter"
-    return f"the chosen answer is the {side} one in {max(longer, 1 - longer):.0%} of pairs; DPO may learn length"
+    return f"the chosen answer is the {side} one in {share:.0%} of pairs; DPO may learn length"

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from kyara_utils.report import plots_answers, plots_data, plots_eval, plots_judge, plots_students, plots_training
+from kyara_utils.report import (
+    plots_answers,
+    plots_data,
+    plots_eval,
+    plots_judge,
+    plots_pairs,
+    plots_students,
+    plots_training,
+)
 from kyara_utils.report.style import save_figure
 from kyara_utils.runs import Run, iter_rows, read_csv, write_csv
 from kyara_utils.runs.tables import Row
@@ -20,6 +28,7 @@ FIGURES: dict[str, tuple[Callable, str]] = {
     "funnel": (plots_data.funnel, "funnel"),
     "similarity": (plots_data.similarity, "similarity"),
     "tag_coverage": (plots_data.tag_coverage, "tag_coverage"),
+    "preference_lengths": (plots_pairs.preference_lengths, "sources"),
     "judge_agreement": (plots_judge.judge_agreement, "judge"),
     "length_difference": (plots_judge.length_difference, "judge"),
     "sft_curve": (plots_training.sft_curve, "sft_curve"),
@@ -43,6 +52,7 @@ WRITTEN = {
     "similarity": "04_filtering",
     "sft_curve": "05_sft",
     "held_out": "05_sft",
+    "sources": "06_dpo_pair_judging",
     "judge": "06_dpo_pair_judging",
     "dpo_curve": "07_dpo",
     "rounds": "07_dpo",
@@ -66,7 +76,7 @@ def count_tables(run: Run, data: Path, count_tokens: Callable[[str], int]) -> No
     some = islice(iter_rows(base, ["source", "messages"]), 0, None, max(1, total // LENGTHS))
     write_csv(data / "language_distribution.csv", language_rows(iter_rows(base, ["lang"])))
     write_csv(data / "conversation_rounds.csv", round_rows(iter_rows(base, ["messages"])))
-    write_csv(data / "token_lengths.csv", length_rows(some, count_tokens))
+    write_csv(data / "token_lengths.csv", message_lengths(some, count_tokens))
     write_csv(data / "tag_coverage.csv", tag_rows(iter_rows(base, ["tags"]), iter_rows(refined, ["tags"])))
     write_csv(data / "rules.csv", rule_rows(run))
     write_csv(data / "steps.csv", step_rows([run.manifest_of(need) for need in run.step.needs]))
@@ -109,7 +119,7 @@ def round_rows(rows: Iterable[Row]) -> list[Row]:
     return [{"rounds": rounds, "rows": count} for rounds, count in sorted(counts.items())]
 
 
-def length_rows(rows: Iterable[Row], count_tokens: Callable[[str], int]) -> list[Row]:
+def message_lengths(rows: Iterable[Row], count_tokens: Callable[[str], int]) -> list[Row]:
     """Tokens of every message, by source and part (prompt or response)."""
     return [
         {

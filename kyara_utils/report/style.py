@@ -205,6 +205,11 @@ def short(text: str, width: int = 22) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def wrapped(text: str, width: int = 25) -> str:
+    """A label in lines of at most `width` characters, broken at spaces and hyphens; nothing is cut."""
+    return "\n".join(textwrap.wrap(" ".join(text.split()), width))
+
+
 def percent(share: float, digits: int = 0) -> str:
     """A share as text, e.g. `31 %`; `n/a` for NaN."""
     return "n/a" if math.isnan(share) else f"{100 * share:.{digits}f} %"
