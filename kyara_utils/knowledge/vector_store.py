@@ -5,15 +5,19 @@ A vector is stored the moment its batch is done, so a killed run resumes and a c
 
 import hashlib
 import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from kyara_utils.knowledge.embedders import Embedder
+from kyara_utils.runs.engine import map_batches
 from kyara_utils.runs.errors import KyaraError
 
 BATCH = 16  # texts between two commits, unless the embedder says otherwise: what a killed run loses at most
+SPREAD = 1024  # texts that one worker is sent
 EVERY = 5.0  # seconds between two lines of progress
 SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
 
@@ -61,13 +65,51 @@ def _key(model: str, text: str) -> bytes:
     return hashlib.blake2b(f"{model}\x1f{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def embed_passages(embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True) -> np.ndarray:
+def embed_passages(
+    embedder: Embedder, store: VectorStore, texts: list[str], progress: bool = True, engine: str = "local"
+) -> np.ndarray:
     """Return float32 [len(texts), dim]; only texts the store lacks are computed, and stored batch by batch.
 
     All vectors are held: good for 100,000s of texts; an index takes any number through `stored_passages`.
+    engine: who computes them, see `runs.engine`.
     """
+    if engine != "local":
+        parts = (texts[start : start + SPREAD] for start in range(0, len(texts), SPREAD))
+        deque(computed(embedder, store, parts, engine), maxlen=0)
     with tqdm(total=len(texts), desc="embed", mininterval=EVERY, disable=not progress, ascii=True) as bar:
         return embed_batch(embedder, store, texts, bar)
+
+
+def computed(embedder: Embedder, store: VectorStore, batches: Iterable[list[str]], engine: str) -> Iterator[list[str]]:
+    """Yield the batches again, in order, once the store has their vectors; what it lacks is computed by `engine`."""
+    held: deque[list[str]] = deque()
+
+    def lacking() -> Iterator[list[str]]:
+        for texts in batches:
+            held.append(texts)
+            yield [text for text in dict.fromkeys(texts) if store.get(embedder.name, text) is None]
+
+    for texts, vectors in map_batches(Embedding(embedder), lacking(), engine):
+        if texts:
+            store.put(embedder.name, texts, vectors)
+        yield held.popleft()
+
+
+class Embedding:
+    """What a worker does: texts → (texts, vectors), in the portions in which one process computes them."""
+
+    def __init__(self, embedder: Embedder):
+        self.embedder = embedder
+        self.gpu = getattr(embedder, "gpu", False)
+
+    def __call__(self, texts: list[str]) -> tuple[list[str], np.ndarray]:
+        parts = [_finite(self.embedder.passages(part), self.embedder) for part in _portions(self.embedder, texts)]
+        return texts, np.concatenate(parts) if parts else np.zeros((0, self.embedder.dim), np.float32)
+
+
+def _portions(embedder: Embedder, texts: list[str]) -> Iterator[list[str]]:
+    size = getattr(embedder, "batch", BATCH)
+    yield from (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 def embed_batch(embedder: Embedder, store: VectorStore, texts: list[str], bar: tqdm) -> np.ndarray:
@@ -75,9 +117,7 @@ def embed_batch(embedder: Embedder, store: VectorStore, texts: list[str], bar: t
     found = {text: store.get(embedder.name, text) for text in texts}
     missing = [text for text, vector in found.items() if vector is None]
     bar.update(len(texts) - len(missing))
-    size = getattr(embedder, "batch", BATCH)
-    for start in range(0, len(missing), size):
-        batch = missing[start : start + size]
+    for batch in _portions(embedder, missing):
         vectors = _finite(embedder.passages(batch), embedder)
         store.put(embedder.name, batch, vectors)
         found.update(zip(batch, vectors, strict=True))

@@ -7,6 +7,7 @@ and tables stay whole where they fit.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from kyara_utils.knowledge.chunks.compact_table import CompactTable
 from kyara_utils.knowledge.chunks.packing import pack
 from kyara_utils.knowledge.chunks.repeated_passages import drop_near_duplicates
 from kyara_utils.knowledge.readers.documents import STEP, Document
+from kyara_utils.runs.engine import map_batches
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.tables import content_id, reject
 from kyara_utils.text.normalise import count_scripts, language
@@ -73,27 +75,34 @@ def _check_budget(count_tokens: Callable[[str], int], max_tokens: int, overlap: 
 
 
 def iter_chunks(
-    items: Iterable[Item], count_tokens: Callable[[str], int], max_tokens: int = 192, overlap: int = 0
-) -> Iterator[Chunk | dict[str, Any]]:
+    items: Iterable[Item], count_tokens: Callable[[str], int], max_tokens: int = 192, overlap: int = 0,
+    engine: str = "local",
+) -> Iterator[Chunk | dict[str, Any]]:  # fmt: skip
     """Yield the chunks of what `read_corpus` yields, and reject rows, the reader's included, one document at a time.
 
     Rejected are exact duplicates of an earlier chunk's text (rule `duplicate`, detail = id of that chunk) and
     fragments that fit no neighbour, or documents of nothing but headings (rule `too_short`). Memory beside the
     document in hand: 40 bytes a chunk. When two different chunks share the first 32 bits of their hash (once in
     100,000 chunks), the later one is hashed again with a salt, so every id is unique and a rerun gives the same.
+    engine: where documents are cut (`runs.engine`); what is a duplicate is decided here, in their order.
     """
     texts, ids = CompactTable(), CompactTable()
-    for batch in _batches(items):
-        cut = _cut([item for item in batch if isinstance(item, Document)], count_tokens, max_tokens, overlap)
-        for item in batch:
-            if isinstance(item, dict):
-                yield item
-                continue
-            chunks = next(cut)
-            if not chunks:
-                yield reject(STEP, "too_short", asdict(item), "no text under its headings")
-            for chunk in chunks:
-                yield _admitted(chunk, texts, ids)
+    cut = partial(_cut_items, count_tokens=count_tokens, max_tokens=max_tokens, overlap=overlap)
+    for found in map_batches(cut, _batches(items), engine):
+        for item in found:
+            yield item if isinstance(item, dict) else _admitted(item, texts, ids)
+
+
+def _cut_items(
+    items: Sequence[Item], count_tokens: Callable[[str], int], max_tokens: int, overlap: int
+) -> list[Chunk | dict[str, Any]]:
+    """Chunks in place of the documents, a reject row for one without."""
+    cut = _cut([item for item in items if isinstance(item, Document)], count_tokens, max_tokens, overlap)
+    found: list[Chunk | dict[str, Any]] = []
+    for item in items:
+        chunks = [item] if isinstance(item, dict) else next(cut)
+        found += chunks or [reject(STEP, "too_short", asdict(item), "no text under its headings")]
+    return found
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -133,6 +142,7 @@ def chunk_corpus(
     max_tokens: int = 192,
     overlap: int = 0,
     near_duplicate: float = 0.9,
+    engine: str = "local",
 ) -> Iterator[Chunk | dict[str, Any]]:
     """Yield what `iter_chunks` yields, less near-duplicates: what step 01 keeps of what `read_corpus` yields.
 
@@ -140,5 +150,5 @@ def chunk_corpus(
     as well (rule `near_duplicate`, with witness), unless their numbers differ; 0 turns that off. With it, memory
     is nearly as large as the text (0.4 kB a chunk): good for some 10 million chunks, without it for ten times as many.
     """
-    found = iter_chunks(items, count_tokens, max_tokens, overlap)
+    found = iter_chunks(items, count_tokens, max_tokens, overlap, engine)
     return drop_near_duplicates(found, near_duplicate) if near_duplicate else found
