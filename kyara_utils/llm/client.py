@@ -110,8 +110,7 @@ class Client:
         batch.collect(self.ledger, self.model, self._collected)
         total = len(requests) if hasattr(requests, "__len__") else None
         source, answers, self._stop = enumerate(requests), {}, None
-        priced = bool(self.model.price_out)
-        with Progress(label or self.model.name, total, self.usage, priced, shown=progress) as line:
+        with Progress(label or self.model.name, total, self.usage, bool(self.model.price_out), shown=progress) as line:
             workers = min(self.model.parallel, total) if total is not None else self.model.parallel
             work = [self._work(source, answers, line, check, reasks) for _ in range(workers)]
             await asyncio.gather(*work)
@@ -155,9 +154,13 @@ class Client:
         self.usage["failed"] += 1
         return replace(response, error=f"format: {problem}")
 
-    async def _answer(self, request: Request) -> Response:
+    def call(self, request: Request) -> batch.Line:
+        """What a request is sent as, and its key in the ledger."""
         path, body = render(self.model, request)
-        key = call_key(self.identity, path, body, request.sample, request.seed)
+        return batch.Line(call_key(self.identity, path, body, request.sample, request.seed), path, body)
+
+    async def _answer(self, request: Request) -> Response:
+        key, path, body = self.call(request)
         if (raw := self.ledger.get(key)) is not None and (stored := self._stored(key, raw)):
             return stored
         if self.model.batch:
@@ -207,10 +210,10 @@ class Client:
             self.usage["completion_tokens"] += completion
             self.usage["cost"] = round(self.usage["cost"] + cost, 8)
 
-    def _check_budget(self) -> None:
-        """Stop before the call that would pass the budget, calls under way reckoned at the average so far."""
+    def _check_budget(self, calls: int = 1) -> None:
+        """Stop before the calls that would pass the budget; they and those under way count as the average so far."""
         done = self.usage["calls"] + self.usage["stored"]
-        coming = (len(self._under_way) + 1) * self.spent / done if done else 0.0
+        coming = (len(self._under_way) + calls) * self.spent / done if done else 0.0
         if self.budget and self.spent + coming > self.budget:
             raise KyaraError(
                 f"the budget of ${self.budget:g} for {self.model.name} is used up (${self.spent:.4g}); "
@@ -220,16 +223,15 @@ class Client:
     def transport(self) -> Transport:
         """The connection, made at the first call that has to be asked; starts an embedded server."""
         if self._transport is None:
-            if self.model.embedded:
-                path = self._model_file() if self._model_file else Path(self.model.gguf or self.model.folder)
+            model = self.model
+            if model.embedded:
+                path = self._model_file() if self._model_file else Path(model.gguf or model.folder)
                 serve = FolderServer if path.is_dir() else EmbeddedServer
-                self._server = serve(
-                    path, parallel=self.model.parallel, context=self.model.context, port=self.model.port
-                )
-            urls = [self._server.base_url] if self._server else self.model.urls
+                self._server = serve(path, parallel=model.parallel, context=model.context, port=model.port)
+            urls = [self._server.base_url] if self._server else model.urls
             if not urls:
-                raise KyaraError(f"{self.model.name} has no address; give it a base_url in params/models.yaml")
-            self._transport = Transport(self.model, urls)
+                raise KyaraError(f"{model.name} has no address; give it a base_url in params/models.yaml")
+            self._transport = Transport(model, urls)
         return self._transport
 
 

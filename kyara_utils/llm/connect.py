@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 from kyara_utils.llm.client import Client
 from kyara_utils.llm.endpoints import Model, find_model
 from kyara_utils.llm.replay import run_ledger
+from kyara_utils.llm.spread import SpreadClient
 from kyara_utils.models.gguf_trimming import VERSION, trimmed_gemma
 from kyara_utils.models.loading import weights_sha256
 from kyara_utils.models.packages import GEMMA, model_row, packaged_gguf
+from kyara_utils.runs.engine import processes
 from kyara_utils.runs.manifest import sha256
 
 
@@ -45,13 +48,16 @@ def read_vocabulary(path: Path) -> list[int]:
     return json.loads(Path(path).read_text(encoding="utf-8"))["ids"]
 
 
-def connect(name: str | Model, store: Path, vocabulary: Path | None = None, budget: float = 0.0) -> Client:
+def connect(
+    name: str | Model, store: Path, vocabulary: Path | None = None, budget: float = 0.0, engine: str = "local"
+) -> Client:
     """Return a client for a model name of `params/models.yaml` (or a `Model`), with its calls in the ledger `store`.
 
     Calls that the recipe ships are answered from its file. budget: USD after which it stops, 0 for none. Nothing is
-    started or loaded before the first call that is not stored.
+    started or loaded before the first call that is not stored. engine: `ray` lets the workers of a cluster ask; this
+    process alone asks thousands of calls a second, so `local:8` is as `local`.
     """
     model = find_model(name) if isinstance(name, str) else name
-    return Client(
-        model, run_ledger(store), lambda: model_file(model, vocabulary), identity_of(model, vocabulary), budget=budget
-    )
+    kind = Client if processes(engine) else SpreadClient
+    file = partial(model_file, model, vocabulary)
+    return kind(model, run_ledger(store), file, identity_of(model, vocabulary), budget=budget)

@@ -93,18 +93,24 @@ def tokens_of(raw: Any) -> tuple[int, int]:
 
 
 class Ledger:
-    """The file of calls. One process writes at a time for long; readers never wait."""
+    """The file of calls. One process writes at a time for long; readers never wait.
 
-    def __init__(self, path: Path):
+    alone: no other process opens the file meanwhile, so it may lie on a file system that several machines share
+    (https://www.sqlite.org/wal.html, section 8), and every commit reaches the disk: it survives the machine, too.
+    """
+
+    def __init__(self, path: Path, alone: bool = False):
         self.path = Path(path)
         self._lock = threading.Lock()
         self._group: list[tuple[Call, asyncio.Future]] = []
         self._uses: list[tuple[str, str, float]] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
+            self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=5 if alone else 30)
+            if alone:
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(f"PRAGMA synchronous={'FULL' if alone else 'NORMAL'}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
             if tables and version != VERSION:
@@ -153,7 +159,15 @@ class Ledger:
     def fail(self, key: str, model: str, body: bytes, error: str, attempts: int, raw: bytes = b"") -> None:
         """Record a call that failed for good, with the body that could not be read; the next run asks it again."""
         row = (key, model, body.decode(), error, attempts, round(time.time(), 3), raw.decode("utf-8", "replace"))
-        self._write("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?,?)", [row])
+        self.add_failures([row])
+
+    def add_failures(self, rows: Iterable[tuple]) -> None:
+        """Record failures as `failures` gives them."""
+        self._write("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?,?)", rows)
+
+    def failures(self) -> list[tuple]:
+        """All calls that failed for good: (key, model, request, error, attempts, created, raw)."""
+        return self._db.execute("SELECT * FROM failures ORDER BY key, error").fetchall()
 
     def disown(self, key: str, error: str) -> None:
         """Turn a stored call that cannot be read into a failure, so that it is asked again."""

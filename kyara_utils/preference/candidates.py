@@ -17,16 +17,18 @@ def students(folders: dict[str, Path]) -> dict[str, Model]:
 
 
 def answer_all(
-    models: Iterable[str | Model], prompts: list[str], store: Path, vocabulary: Path, budget: float = 0.0, **limits: Any
-) -> tuple[list[Row], Row]:
+    models: Iterable[str | Model], prompts: list[str], store: Path, vocabulary: Path, budget: float = 0.0,
+    engine: str = "local", **limits: Any,
+) -> tuple[list[Row], Row]:  # fmt: skip
     """Ask several models all prompts, one model after the other; return (rows of `answer_prompts`, usage).
 
-    budget: USD for the calls of one model, 0 for no limit; limits: those of `answer_prompts`.
+    budget: USD for the calls of one model, 0 for no limit; engine: who asks, as in `llm.connect`; limits: those
+    of `answer_prompts`.
     """
     rows: list[Row] = []
     usage: Row = {}
     for model in models:
-        with connect(model, store, vocabulary, budget) as client:
+        with connect(model, store, vocabulary, budget, engine) as client:
             rows += answer_prompts(client, prompts, **limits)
         usage = add_usage(usage, client.usage)
     return rows, usage

@@ -123,11 +123,12 @@ def majority(tags: list[str]) -> str:
 @contextmanager
 def open_panel(
     names: Sequence[str], store: Path, vocabulary: Path | None = None, budget: float = 0.0, mode: str = "text",
-    tie_margin: float = 0.0, own_answers: bool = False,
+    tie_margin: float = 0.0, own_answers: bool = False, engine: str = "local",
 ) -> Iterator[Panel]:  # fmt: skip
     """Connect the judges of these names: of params/models.yaml, or a reward model's folder or `owner/name`.
 
     store: the ledger of calls, beside which rewards are kept; budget: USD for the calls of one judge, 0 for no limit.
+    engine: who asks, as in `llm.connect`.
     """
     if mode not in MODES:
         raise KyaraError(f"judge_mode {mode!r} is none of {', '.join(MODES)}; set one")
@@ -139,6 +140,6 @@ def open_panel(
 
                 members.append(open_reward_judge(name, Path(store).with_name("rewards.sqlite")))
             else:
-                client = stack.enter_context(connect(name, store, vocabulary, budget))
+                client = stack.enter_context(connect(name, store, vocabulary, budget, engine))
                 members.append(LlmJudge(client, mode, tie_margin))
         yield Panel(members, own_answers)

