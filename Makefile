@@ -1,7 +1,7 @@
 # make smoke · make test · make lint · make bench NAME=x · make models-1.5b      each sets up .venv by itself
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHES := chunking dedup engine faithfulness index mixing packing report retrieval scale scale_curation tmmlu training
+BENCHES := chunking cluster dedup engine faithfulness index mixing packing report retrieval scale scale_curation tmmlu training
 INPUTS := pyproject.toml constraints.txt models.txt
 
 .PHONY: smoke test lint bench models-1.5b clean
