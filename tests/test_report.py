@@ -307,6 +307,17 @@ def test_lengths_name_every_source_whole_and_none_without_a_pair():
     assert calm.startswith("In none of 1 source (10 pairs) is one side the longer one often enough for a warning")
 
 
+def test_metrics_are_named_whole():
+    """What is measured must not be guessed from its first letters."""
+    metric = "no Simplified character among distractors"
+    figure = plots_eval.benchmark_scores([row | {"metric": metric} for row in SCORES])
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert labels and all(" ".join(label.split("\n")[:-1]) == metric for label in labels)
+    figure = plots_eval.paired_differences([row | {"metric": metric} for row in DIFFERENCES])
+    first = figure.axes[0].get_yticklabels()[0].get_text()
+    assert " ".join(first.split()) == f"maths {metric}: sft − base, n = 40" and "\n" in first
+
+
 def test_one_bar_is_a_sentence():
     for draw, row in (
         (plots_data.language_distribution, {"lang": "en"}),

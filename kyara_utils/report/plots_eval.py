@@ -23,8 +23,8 @@ from kyara_utils.report.style import (
     numbers,
     part_colours,
     percent,
-    short,
     title,
+    wrapped,
 )
 from kyara_utils.runs.tables import Row
 
@@ -44,7 +44,7 @@ def _grouped_bars(axes: Axes, rows: list[Row], outer: str, inner: str, colours: 
                 at = position + (index - (len(bars) - 1) / 2) * width
                 _bar(axes, at, width, cells[(group, bar)], colours[bar])
     sizes = {row[outer]: row.get("n", "") for row in rows}
-    labels = [f"{short(group.replace('_', ' '), 16)}\nn = {sizes[group]}" for group in groups]
+    labels = [f"{wrapped(group.replace('_', ' '), 14)}\nn = {sizes[group]}" for group in groups]
     axes.set_xticks(range(len(groups)), labels)
     axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 112), yticks=range(0, 101, 25))
     axes.tick_params(axis="x", length=0)
@@ -171,7 +171,7 @@ def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
     interval each, in points of 100, with a line at no difference; `miniature` as in `benchmark_scores`."""
     values = {column: 100 * numbers(rows, column) for column in ("difference", "low", "high")}
     labels = [
-        f"{short(' '.join((benchmark.replace('_', ' '), row.get('metric') or '')), 30)}: {a} − {b}, n = {n}"
+        wrapped(f"{benchmark.replace('_', ' ')} {row.get('metric') or ''}".strip() + f": {a} − {b}, n = {n}", 48)
         for row, benchmark, a, b, n in zip(
             rows, *(names(rows, column) for column in ("benchmark", "model_a", "model_b", "n")), strict=True
         )
@@ -193,7 +193,7 @@ def published_differences(rows: list[Row]) -> Figure:
     error = numbers(rows, "se")
     known = [row for row, one in zip(rows, error, strict=True) if one > 0]
     values = {column: numbers(known, column) / error[error > 0] for column in ("difference", "low", "high")}
-    labels = [f"{short(row['label'], 40)} {_script(row['model_a'])}".strip() + _size(row) for row in known]
+    labels = [wrapped(f"{row['label']} {_script(row['model_a'])}".strip() + _size(row), 48) for row in known]
     figure = _forest(labels, values, [INK] * len(known))
     figure.axes[0].set_xlabel("published difference in standard errors (some assumed, see the table)")
     what = f"published differences to {rows[0]['model_b']}"
@@ -211,7 +211,8 @@ def _script(model: str) -> str:
 
 
 def _forest(labels: list[str], values: dict[str, np.ndarray], colours: list[str]) -> Figure:
-    figure, (axes,) = canvas(1.1 + 0.24 * max(len(labels), 3))
+    height = 0.24 if not any("\n" in label for label in labels) else 0.34
+    figure, (axes,) = canvas(1.1 + height * max(len(labels), 3))
     middle = values["difference"]
     ends = errors(middle, values["low"], values["high"])
     for position, (at, colour) in enumerate(zip(middle, colours, strict=True)):

@@ -20,8 +20,8 @@ from kyara_utils.report.style import (
     names,
     numbers,
     percent,
-    short,
     title,
+    wrapped,
 )
 from kyara_utils.runs.tables import Row
 
@@ -153,7 +153,7 @@ def held_out(rows: list[Row]) -> Figure:
             size=7.5,
         )
     sizes = {str(row["split"]): row.get("n", "") for row in rows}
-    axes.set_yticks(range(len(splits)), [f"{short(split)}\nn = {sizes[split]}" for split in splits])
+    axes.set_yticks(range(len(splits)), [f"{wrapped(split)}\nn = {sizes[split]}" for split in splits])
     axes.set(
         ylim=(len(splits) - 0.5, -0.5),
         xlabel=f"loss (nats per token){', 95 % interval' if whiskers.any() else ''}; lower is better",
