@@ -9,6 +9,7 @@ from kyara_utils.curation.duplicates import near_duplicates
 from kyara_utils.curation.language import by_language
 from kyara_utils.curation.quality_rules import by_quality
 from kyara_utils.runs import meta
+from kyara_utils.synthesis import cited_conversations
 from kyara_utils.synthesis.short_answers import (
     add_readings,
     agree,
@@ -17,6 +18,7 @@ from kyara_utils.synthesis.short_answers import (
     span_of,
     write_short_answers,
 )
+from kyara_utils.synthesis.short_cited import cite_short_answers
 from kyara_utils.text.citation_form import NO_ANSWER
 
 BODIES = [
@@ -155,3 +157,36 @@ def test_the_filters_of_step_04_keep_short_rows_of_one_document():
     for keep in (by_language, by_quality, near_duplicates):
         rows, rejects = keep(rows)
         assert len(rows) == 2 and not rejects
+
+
+SENTENCES = {"玉山的主峰海拔多少公尺？": "玉山的主峰海拔3952公尺。", "台灣最高的山是哪一座？": "台灣最高的山是玉山。"}
+
+
+def test_a_share_of_short_answers_is_told_in_a_sentence_that_cites_its_known_source():
+    asked = add_readings(drafts(), POOL, distractors=2, unanswerable_share=0.5, seed=3)
+    client = Scripted(lambda request: text(SENTENCES[questions_in(request)]), dialect="chat", style="brief")
+    assert cite_short_answers(client, asked, 1.0) == len(asked)
+    for row, draft in zip(cited_conversations(asked, "scripted"), asked, strict=True):
+        told = SENTENCES[draft["question"]][:-1]
+        assert row["source"] == "rag_cited" and meta(row)["gold"] == draft["gold"]
+        wanted = f"{told}【{POOL[0]['id']}】。" if draft["answerable"] else NO_ANSWER["zh-Hant"]
+        assert row["messages"][1]["content"] == wanted and f"文件ID: {draft['context'][0]['id']}" in last_user(row)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["玉山很高。", "玉山的主峰海拔3952公尺，比富士山高176公尺。", "玉山的主峰海拔多少公尺？3952公尺。", "",
+     "好的，玉山的主峰海拔3952公尺，是許多登山客一生想去的地方。", "玉山的主峰海拔3952公尺。它很高。"],
+)  # fmt: skip
+def test_a_sentence_that_says_less_or_more_leaves_the_short_answer(told):
+    asked = add_readings([drafts(1)[0]], POOL, distractors=1, unanswerable_share=0.0)
+    assert cite_short_answers(Scripted(lambda _: text(told), dialect="chat", style="brief"), asked, 1.0) == 0
+    assert asked[0]["kind"] == "rag_short" and asked[0]["answer"] == "3952公尺"
+
+
+def questions_in(request) -> str:
+    return next(question for question in SENTENCES if question in last(request))
+
+
+def last_user(row) -> str:
+    return row["messages"][0]["content"]

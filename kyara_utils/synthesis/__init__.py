@@ -14,11 +14,12 @@ from kyara_utils.synthesis.retrieval import digest_documents, expand_queries, ju
 from kyara_utils.synthesis.sampling import choose_chunks
 from kyara_utils.synthesis.script_repair import ScriptRepair
 from kyara_utils.synthesis.short_answers import add_readings, short_conversations, write_short_answers
+from kyara_utils.synthesis.short_cited import cite_short_answers
 
 __all__ = [
     "account", "add_contexts", "add_readings", "add_rounds", "answer_cited", "answer_questions", "check_faithfulness",
-    "choose_chunks", "cited_conversations", "digest_documents", "document_conversations", "drafts_begun",
-    "evolve_questions", "excerpt", "expand_queries", "judge_relevance", "metrics", "one_of_each_rule",
+    "choose_chunks", "cite_short_answers", "cited_conversations", "digest_documents", "document_conversations",
+    "drafts_begun", "evolve_questions", "excerpt", "expand_queries", "judge_relevance", "metrics", "one_of_each_rule",
     "questions_per_chunk", "rag_conversations", "retrieve", "rule_rows", "short_conversations",
     "solve_problems", "write_problems", "write_questions", "write_short_answers", "ScriptRepair",
 ]  # fmt: skip

@@ -200,5 +200,6 @@ def _conversation(draft: Row, prompt: Any, model: str, language: str) -> Row:
         "question": draft["question"], "answerable": draft["answerable"], "citations": draft["cited"],
         "context": [item["id"] for item in draft["context"]], "template": prompt.name,
     }  # fmt: skip
+    meta |= {"gold": draft["gold"]} if draft.get("gold") else {}
     parents = [draft["chunk"]["id"], *(item["id"] for item in draft["context"])]
     return conversation(user, draft["answer"], "rag_cited", parents, draft["calls"], meta, language)

@@ -77,6 +77,7 @@ COMPLETION = Style(
         "solution_check": Task("solution_check"),
         "short": Task("short_brief", 48, (0.5,), 1.05),
         "short_again": Task("short_answer", 40),
+        "short_sentence": Task("short_sentence", 80, (0.0, 0.5)),
     },
 )  # fmt: skip
 BRIEF = Style(
@@ -99,6 +100,7 @@ BRIEF = Style(
         "solution_check": Task("solution_check_brief"),
         "short": Task("short_brief", 120, (0.3,), texts=2),
         "short_again": Task("short_answer", 40, (0.0,)),
+        "short_sentence": Task("short_sentence", 80, (0.0, 0.5)),
     },
 )  # fmt: skip
 FULL = Style(
@@ -121,6 +123,7 @@ FULL = Style(
         "solution_check": Task("solution_check_full"),
         "short": Task("short_full", 1024, (0.7,), texts=5),
         "short_again": Task("reading_row", 120, (0.0,)),
+        "short_sentence": Task("short_sentence", 200, (0.0, 0.5)),
     },
 )  # fmt: skip
 STYLES = {style.name: style for style in (COMPLETION, BRIEF, FULL)}
