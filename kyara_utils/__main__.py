@@ -1,9 +1,11 @@
-"""`python -m kyara_utils run|status|report|push|…`: the command line; errors are one line, exit code 1."""
+"""`python -m kyara_utils COMMAND`, see `parser`: the command line; errors are one line, exit code 1."""
 
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from kyara_utils.runs.env import LIVE
 from kyara_utils.runs.errors import KyaraError
@@ -17,6 +19,8 @@ EXAMPLES = """examples:
   python -m kyara_utils status smoke                               what is done, when, and what has changed since
   python -m kyara_utils report smoke                               its results and all its rows as pages to look at
   python -m kyara_utils push smoke --to ME/kyara-smoke             what would go to the Hub; --yes sends it
+  python -m kyara_utils chat smoke --rag                           ask its newest model, answers with checked citations
+  python -m kyara_utils serve smoke --model dpo                    that model behind an OpenAI-compatible address
 """
 
 
@@ -58,6 +62,21 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("--model", default="", help="sft or dpo; the newest if not given")
     push.add_argument("--licence", default="", help="of your documents, as the Hub names it, e.g. cc-by-4.0")
     push.add_argument("--model-licence", default="", help="of a model that is no Gemma, e.g. apache-2.0")
+    chat = commands.add_parser("chat", help="talk to a model of a recipe; reads lines from a pipe, too")
+    served = commands.add_parser("serve", help="put a model of a recipe behind an address, or look at any address")
+    for one in (chat, served):
+        one.add_argument("recipe", nargs="?", default="", help="a folder of params/ (default: smoke)")
+        one.add_argument(
+            "--model", default="", help="base, sft, dpo, a name of params/models.yaml; default: the newest"
+        )
+        one.add_argument("--threads", type=int, default=0, help="of an embedded model; default: all cores")
+    chat.add_argument("--rag", action="store_true", help="answer from the recipe's index, with checked citations")
+    chat.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
+    chat.add_argument("--max-tokens", type=int, default=256, help="of one answer (default: 256)")
+    served.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
+    served.add_argument(
+        "--check", default="", metavar="URL", help="only ask what this address (or name of params/models.yaml) can do"
+    )
     calls = commands.add_parser("calls", help="show a recipe's ledger of LLM calls, export it, or import one")
     calls.add_argument("recipe", nargs="?", default="smoke")
     calls.add_argument("--export", default="", dest="target", metavar="FILE", help="write all calls as Parquet")
@@ -136,6 +155,33 @@ def _push(options: argparse.Namespace) -> int:
     return 0
 
 
+def _chat(options: argparse.Namespace) -> int:
+    from kyara_utils.chat.terminal import chat
+
+    return chat(
+        options.recipe or "smoke", options.model, options.rag, options.system, options.max_tokens, options.threads
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from threading import Event
+
+    from kyara_utils.chat.hosting import hosted, look_at
+    from kyara_utils.runs.finished import so_far
+
+    if options.check:
+        found = so_far(options.recipe) if options.recipe else None
+        return _show(look_at(options.check, found, options.model))
+    recipe = options.recipe or "smoke"
+    with hosted(recipe, so_far(recipe), options.model, options.port, options.threads) as lines:
+        print(*lines, "Ctrl-C stops it", sep="\n", flush=True)
+        try:
+            Event().wait()
+        except KeyboardInterrupt:
+            print("stopped")
+    return 0
+
+
 def _calls(options: argparse.Namespace) -> int:
     from kyara_utils.llm import replay
     from kyara_utils.llm.shipping import ship
@@ -158,10 +204,19 @@ def _calls(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from kyara_utils.doctor import examine
 
-    findings = examine()
-    for finding in findings:
-        print(finding)
-    return 1 if any(finding.fix and finding.needed for finding in findings) else 0
+    return _show(examine())
+
+
+def _show(findings: Iterable[Any]) -> int:
+    """Print findings (`doctor.Finding`, or its fields) as they come; 1 where something needed is missing."""
+    from kyara_utils.doctor import Finding
+
+    code = 0
+    for one in findings:
+        finding = one if isinstance(one, Finding) else Finding(*one)
+        print(finding, flush=True)
+        code |= bool(finding.fix and finding.needed)
+    return code
 
 
 def _times(options: argparse.Namespace) -> int:
@@ -174,8 +229,8 @@ def _times(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "status": _status, "report": _report, "push": _push, "calls": _calls, "times": _times,
-    "doctor": _doctor,
+    "run": _run, "status": _status, "report": _report, "push": _push, "chat": _chat, "serve": _serve, "calls": _calls,
+    "times": _times, "doctor": _doctor,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the r
     "training": FLOOR,
     "preference": FLOOR | {"knowledge", "training", "stats", "curation", "synthesis"},
     "evaluation": FLOOR | {"stats", "curation", "preference"},
+    "chat": FLOOR | {"knowledge", "synthesis", "evaluation"},
     "report": GROUND | {"stats"},
     "sharing": GROUND | {"models", "report"},
 }

@@ -72,6 +72,4 @@ def _check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise KyaraError(
-                f"port {port} is in use; set another in params/models.yaml, or 0 for a free one"
-            ) from error
+            raise KyaraError(f"port {port} is in use; choose another, or 0 for a free one") from error

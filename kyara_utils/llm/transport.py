@@ -93,19 +93,9 @@ class Transport:
         if self._session is None:
             limits = aiohttp.ClientTimeout(total=self.model.timeout, sock_connect=30)
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-            headers = {"Content-Type": "application/json", **self._key()}
+            headers = {"Content-Type": "application/json", **key_header(self.model)}
             self._session = aiohttp.ClientSession(timeout=limits, headers=headers, connector=connector)
         return self._session
-
-    def _key(self) -> dict[str, str]:
-        name = self.model.key_env
-        if not name:
-            return {}
-        if not os.environ.get(name):
-            raise KyaraError(f"{self.model.name} needs a key; export {name}=… and start again")
-        if problem := key_problem(os.environ[name]):
-            raise KyaraError(f"{self.model.name}: the key in {name} {problem}; export it again, without")
-        return {"Authorization": f"Bearer {os.environ[name]}"}
 
     def _least_busy(self) -> str:
         now = time.monotonic()
@@ -161,6 +151,18 @@ class Transport:
                 raise KyaraError(f"nobody answers at {where} ({reply.error}); start the server or set base_url")
         if isinstance(error, TimeoutError):
             self.gate.refused(asyncio.get_running_loop().time())
+
+
+def key_header(model: Model) -> dict[str, str]:
+    """The header with a model's key, {} for one without; `KyaraError` says what to export."""
+    name = model.key_env
+    if not name:
+        return {}
+    if not os.environ.get(name):
+        raise KyaraError(f"{model.name} needs a key; export {name}=… and start again")
+    if problem := key_problem(os.environ[name]):
+        raise KyaraError(f"{model.name}: the key in {name} {problem}; export it again, without")
+    return {"Authorization": f"Bearer {os.environ[name]}"}
 
 
 def proxy_of(url: str) -> str | None:

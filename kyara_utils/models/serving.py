@@ -45,7 +45,7 @@ class FolderServer:
         # a CPU's choice is a measurement, and one key of the ledger must not stand for two kinds of numbers; a CPU
         # that trains faster in bf16 does not decode faster in it
         self.model = load_model(folder, device, "float32" if device == "cpu" else dtype).eval()
-        self.parallel, self.context = parallel, context
+        self.parallel, self.context, self.name = parallel, context, Path(folder).name
         self._waiting: queue.Queue[tuple[Ask, Future] | None] = queue.Queue()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"owner": self}))
         self._http.daemon_threads = True
@@ -106,22 +106,36 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *given: Any) -> None:
         """Say nothing: every call is in the ledger."""
 
-    def do_POST(self) -> None:  # noqa: N802  the name is the library's
+    def do_GET(self) -> None:  # noqa: N802  the name is the library's
+        known = self.path.endswith("/models")
+        listed = {"object": "list", "data": [{"id": self.owner.name, "object": "model"}]}
+        self._send(*((200, listed) if known else (404, {"error": {"message": f"nothing at {self.path}"}})))
+
+    def do_POST(self) -> None:  # noqa: N802
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         try:
             chat = self.path.endswith("/chat/completions")
             ask = read_ask(self.owner.tokenizer, body, chat, self.owner.context)
             asks = [Ask(**{**vars(ask), "seed": ask.seed + number}) for number in range(body.get("n") or 1)]
-            self._send(200, reply(asks, self.owner.ask(asks), chat))
+            answer = reply(asks, self.owner.ask(asks), chat)
+            self._send_events(answer) if body.get("stream") else self._send(200, answer)
         except KyaraError as error:
             self._send(400, {"error": {"message": str(error)}})
         except Exception as error:  # noqa: BLE001  the caller must hear of it in its own process
             self._send(422, {"error": {"message": f"{type(error).__name__}: {error}"[:300]}})
 
+    def _send_events(self, answer: dict[str, Any]) -> None:
+        """The whole answer as one event, for clients that ask for a stream."""
+        choices = [{"delta" if name == "message" else name: one[name] for name in one} for one in answer["choices"]]
+        event = json.dumps({**answer, "choices": choices}, ensure_ascii=False)
+        self._send_bytes(200, f"data: {event}\n\ndata: [DONE]\n\n".encode(), "text/event-stream")
+
     def _send(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body, ensure_ascii=False).encode()
+        self._send_bytes(status, json.dumps(body, ensure_ascii=False).encode(), "application/json")
+
+    def _send_bytes(self, status: int, content: bytes, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -6,20 +6,28 @@ from typing import Any
 from kyara_utils.runs import manifest, steps
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.params import nearest, recipes
 
 TRAINED = (("05_sft", "sft"), ("07_dpo", "dpo"))  # step and name of the models that are meant to be talked to
 
 
 def finished(recipe: str) -> dict[str, dict[str, Any]]:
     """Manifests of a recipe's finished steps by name, each with its `folder`; an error when there are none."""
+    if not (found := so_far(recipe)):
+        raise KyaraError(f"recipe {recipe} has no finished step; run: python -m kyara_utils run {recipe}")
+    return found
+
+
+def so_far(recipe: str) -> dict[str, dict[str, Any]]:
+    """What `finished` returns, also {} for a recipe that has not begun; one that does not exist is an error."""
     root = find_root()
     found = {}
     for name in steps.load_steps(root):
         folder = steps.step_dir(root, recipe, name)
         if done := manifest.read(folder):
             found[name] = done | {"folder": folder}
-    if not found:
-        raise KyaraError(f"recipe {recipe} has no finished step; run: python -m kyara_utils run {recipe}")
+    if not found and recipe not in (known := recipes(root)):
+        raise KyaraError(f"no recipe {recipe} in params; {nearest(recipe, known)}")
     return found
 
 

@@ -1,0 +1,327 @@
+"""Talking to a run: streams, conversations, checked answers from an index, the terminal, serving and its check."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import pexpect
+import pytest
+from loopback import loopback
+from scripted import Scripted, last, text
+
+from kyara_utils.chat.grounded import answer_from
+from kyara_utils.chat.hosting import curl, look_at
+from kyara_utils.chat.library import library
+from kyara_utils.chat.speakers import Speaker, choose, missing, models_of
+from kyara_utils.chat.talk import Talk
+from kyara_utils.chat.terminal import Terminal, grounded_text
+from kyara_utils.chat.views import render
+from kyara_utils.llm import Model, Request
+from kyara_utils.llm.streaming import TooLong, stream
+from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE
+from kyara_utils.models.deployment import OLLAMA_TEMPLATE, commands
+from kyara_utils.runs import KyaraError
+from kyara_utils.runs.finished import so_far
+
+ROOT = Path(__file__).resolve().parents[1]
+ASK = Request([{"role": "user", "content": "玉山多高？"}], max_tokens=20)
+
+
+def model(url, **fields):
+    return Model("toy", base_url=url, model="toy", **fields)
+
+
+def said(url, request=ASK, **fields):
+    return list(stream(model(url, **fields), url, request))
+
+
+def event(**choice):
+    return json.dumps({"choices": [choice]})
+
+
+def test_an_answer_grows_and_ends_with_its_reason():
+    """A reader along must see every piece once, and know whether the limit cut it."""
+    with loopback(lambda body: "玉山高三千九百五十二公尺。") as (url, asked):
+        grown = said(url)
+    assert [one.text for one in grown[:2]] == ["玉山", "玉山高三"] and grown[-1].text == "玉山高三千九百五十二公尺。"
+    assert [one.finish_reason for one in grown] == [""] * (len(grown) - 1) + ["stop"] and asked[0]["stream"]
+
+
+def test_reasoning_is_not_said_and_a_broken_stream_is_an_error():
+    """A model that thinks aloud is read along only from its answer on; half an answer is none."""
+    thinking = [
+        event(delta={"content": "<think>嗯"}),
+        event(delta={"content": "…</think>三千"}, finish_reason="length"),
+    ]
+    with loopback(lambda body: thinking) as (url, _):
+        grown = said(url)
+    assert [one.text for one in grown] == ["", "三千", "三千"] and grown[-1].truncated
+    with loopback(lambda body: [json.dumps({"error": "out of memory"})]) as (url, _):
+        with pytest.raises(KyaraError, match="broke off: out of memory; ask again"):
+            said(url)
+    with pytest.raises(KyaraError, match="nobody answers at http://127.0.0.1:9/v1/chat/completions"):
+        said("http://127.0.0.1:9/v1")
+
+
+def test_a_conversation_keeps_its_turns_and_forgets_the_oldest():
+    """A second question without the first answer is another conversation; a context that is full is no dead end."""
+
+    def reply(body):
+        if len(body["messages"]) > 4:
+            return 400, "request (9 tokens) exceeds the available context size (8 tokens)"
+        return f"答{len(body['messages'])}"
+
+    with loopback(reply) as (url, asked):
+        talk = Talk(Speaker(model(url)), "說中文。")
+        for question in ("一", "二", "三"):
+            list(talk.say(question))
+    roles = [turn["role"] for turn in asked[1]["messages"]]
+    assert roles == ["system", "user", "assistant", "user"] and asked[1]["messages"][2]["content"] == "答2"
+    assert talk.forgotten == 1 and [one.asked for one in talk.rounds] == ["二", "三"]
+    assert [turn["content"] for turn in asked[-1]["messages"]] == ["說中文。", "二", "答4", "三"]
+    with loopback(lambda body: (400, "maximum context length is 8")) as (url, _), pytest.raises(TooLong):
+        list(Talk(Speaker(model(url))).say("長"))
+
+
+def test_a_base_model_sees_worked_examples_and_the_system_text():
+    """Without them it goes on with the question; the end of its line ends the turn."""
+    with loopback(lambda body: "三千九百五十二公尺。") as (url, asked):
+        talk = Talk(Speaker(model(url, dialect="completion")), "你是登山嚮導。")
+        list(talk.say("玉山多高？"))
+        list(talk.say("雪山呢？"))
+    prompt = asked[1]["prompt"]
+    assert (
+        prompt.startswith("你是登山嚮導。\n\n問:")
+        and prompt.endswith("問:雪山呢？\n答:")
+        and "\n\n" in asked[1]["stop"]
+    )
+    assert "問:玉山多高？\n答:三千九百五十二公尺。" in prompt
+
+
+def test_the_terminal_takes_commands_and_goes_on_after_an_error():
+    """A conversation that ends at the first refused call is lost; a command must not be sent to the model."""
+    replies = iter(["很好。", (500, "overloaded"), "再見。"])
+    written = []
+    with loopback(lambda body: next(replies)) as (url, asked):
+        terminal = Terminal(Talk(Speaker(model(url))), written.append)
+        terminal.run(iter(["/system 說中文。", "你好嗎？", "/what", "嗯？", "/reset", "再見", "/quit", "不會問"]))
+    shown = "".join(written)
+    assert "system prompt: 說中文。" in shown and "很好。\n" in shown and "error: toy: HTTP 500" in shown
+    assert "/reset begins anew" in shown and terminal.failed and len(asked) == 3
+    assert [turn["content"] for turn in asked[2]["messages"]] == ["說中文。", "再見"]
+
+
+@pytest.fixture(scope="module")
+def index():
+    with library({}, every=70) as opened:
+        yield opened
+
+
+def answering(write):
+    """A strong model that writes what `write(first passage's id, its first sentence)` gives."""
+
+    def answer(request):
+        found = re.search(r"文件ID: (\S+)\n\* 文件標題: .*\n\* 文件內文: (.*?。)", last(request))
+        return text(write(*found.groups()))
+
+    return Scripted(answer, dialect="chat", style="full")
+
+
+def test_a_citation_stands_beside_its_passage(index):
+    """An answer from the index is believed as far as its citations hold, so both are shown together."""
+    question = f"{index.search('書法', 1)[0].title}是什麼？"
+    found = answer_from(index, answering(lambda one, sentence: f"{sentence[:-1]}【{one}】。"), question)
+    (claim,) = found.claims
+    assert found.answer == found.draft and not found.reason and claim.holds and claim.share > 0.9
+    assert claim.sentence in claim.passage and claim.id == found.passages[0]["id"]
+    assert f"【{claim.id}】{claim.title} · holds" in grounded_text(found)
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda one, sentence: "愛因斯坦在1921年得獎。", "it cites nothing"),
+        (lambda one, sentence: "愛因斯坦在1921年得獎【id_00000000】。", "it cites a document that was not shown"),
+        (lambda one, sentence: f"愛因斯坦在1921年得獎【{one}】。", "a cited passage does not say"),
+        (lambda one, sentence: "参考文件缺乏与问题相关资讯。", "the model itself says so"),
+    ],
+)
+def test_what_no_passage_bears_becomes_the_fixed_sentence(index, write, reason):
+    """The card's sentence stands where the model says it, and where it makes something up instead."""
+    found = answer_from(index, answering(write), "愛因斯坦哪一年得獎？")
+    assert found.answer == "參考文件缺乏與問題相關資訊。" and found.reason.startswith(reason)
+    assert not any(claim.holds for claim in found.claims)
+    assert found.draft in grounded_text(found) or reason.endswith("says so")
+
+
+def test_both_scripts_find_the_same_passages(index):
+    """Readers type what their keyboard gives them."""
+    one, other = (index.search(query, 3) for query in ("書法的筆畫與墨", "书法的笔画与墨"))
+    assert [hit.chunk_id for hit in one] == [hit.chunk_id for hit in other]
+
+
+def test_what_a_model_wrote_is_no_markup():
+    """A notebook executes HTML that is put into it."""
+    hostile = "<script>alert(1)</script>"
+    for page in (
+        render("conversation", system=hostile, rounds=[(hostile, hostile)], name=hostile),
+        render("table", names=[hostile], rows=[{"question": hostile, "answers": {hostile: hostile}}]),
+    ):
+        assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_run_that_is_half_done_says_what_is_missing(tmp_path, monkeypatch):
+    """Before training the embedded base model answers; a model that is not there yet is one line, no KeyError."""
+    monkeypatch.setenv("KYARA_RUNS", str(tmp_path))
+    found = so_far("smoke")
+    assert found == {} and list(models_of(found)) == ["base"] and choose(found).package == "gemma-3-270m"
+    assert missing("smoke", found).endswith("05_sft and 07_dpo; python -m kyara_utils run smoke trains them")
+    with pytest.raises(KyaraError, match="there is no model dpo yet: 07_dpo has not finished; see base"):
+        choose(found, "dpo")
+    with pytest.raises(KyaraError, match="did you mean qwen-0.5b"):
+        choose(found, "qwen-05b")
+    with pytest.raises(KyaraError, match="no recipe smok in params; did you mean smoke"):
+        so_far("smok")
+    sft = tmp_path / "smoke/05_sft"
+    (sft / "sft").mkdir(parents=True)
+    (sft / "manifest.json").write_text(json.dumps({"key": {"params": {"base_model": "gemma-3-270m"}}}))
+    half = so_far("smoke")
+    assert list(models_of(half)) == ["base", "sft"] and choose(half).style == "full"
+    assert "the models of 07_dpo;" in missing("smoke", half)
+
+
+def as_jinja(template):
+    """Ollama's template in Jinja's words: the same actions and the same trimming of white space."""
+    words = {
+        "$opened := false": "set state.opened = false", "$opened = true": "set state.opened = true",
+        "$opened = false": "set state.opened = false", "range .Messages": "for message in messages", "else": "else",
+        "if not $opened": "if not state.opened", 'if eq .Role "system"': "if message.role == 'system'",
+        'else if eq .Role "user"': "elif message.role == 'user'",
+    }  # fmt: skip
+    ends = []
+
+    def action(found):
+        dash, word = found[1], found[2].strip()
+        if word == ".Content":
+            return "{{ message.content }}"
+        if word.startswith(("range", "if")):
+            ends.append("endfor" if word.startswith("range") else "endif")
+        return f"{{%{dash} {ends.pop() if word == 'end' else words[word]} %}}"
+
+    return "{% set state = namespace() %}" + re.sub(r"\{\{(-?)(.*?)\}\}", action, template)
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "簡短回答。"}]])
+def test_ollama_is_given_the_turns_of_training(system):
+    """Another line break in a template is another model, and nothing says so."""
+    turns = [("user", "一"), ("assistant", "二"), ("user", "三")]
+    messages = system + [{"role": role, "content": content} for role, content in turns]
+    environment = jinja2.Environment(keep_trailing_newline=True)
+    ours = environment.from_string(INFERENCE_TEMPLATE).render(
+        messages=messages, add_generation_prompt=True, bos_token=""
+    )
+    assert environment.from_string(as_jinja(OLLAMA_TEMPLATE)).render(messages=messages) == ours
+
+
+def test_commands_suit_the_model_at_hand(tmp_path):
+    """A command with another family's precision or a file that is not there is worse than none."""
+    gemma, llama = tmp_path / "my gemma", tmp_path / "llama"
+    for folder, config in ((gemma, {"model_type": "gemma3_text", "max_position_embeddings": 32768}), (llama, {})):
+        folder.mkdir()
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "llama", "max_position_embeddings": 2048} | config)
+        )
+    (gemma / "model.gguf").write_bytes(b"GGUF")
+    found = {command.engine: command for command in commands(gemma, "kyara")}
+    assert list(found) == ["vLLM", "SGLang", "llama.cpp", "Ollama"]
+    assert (
+        f"vllm serve '{gemma}' --served-model-name kyara --dtype bfloat16 --max-model-len 8192" in found["vLLM"].shell
+    )
+    assert f"FROM {gemma}/model.gguf\n" in found["Ollama"].shell and "fp16" in found["vLLM"].note
+    other = {command.engine: command for command in commands(llama, "kyara")}
+    assert "--dtype auto --context-length 2048" in other["SGLang"].shell and "Ollama" not in other
+    assert "convert_hf_to_gguf.py" in other["llama.cpp, Ollama"].shell
+    line = curl(Model("it's", base_url="http://h/v1"), "http://h/v1")
+    assert subprocess.run(f"printf %s {line.split('-d ')[1]}", shell=True, capture_output=True).stdout.startswith(
+        b'{"model": "it\'s"'
+    )
+
+
+def test_an_address_is_asked_what_it_can_do():
+    """A server without the chat template answers, too; hours later the rows are odd."""
+    found = {one.name: one for one in asked_of(lambda body: '{"answer": "是"}')}
+    assert list(found) == ["models", "answers", "streams", "system turn", "seed", "log-probs", "JSON schema"]
+    assert found["models"].state == "toy" and not found["answers"].fix and found["seed"].state == "obeyed"
+    assert found["JSON schema"].state.startswith("held") and found["log-probs"].fix
+    (_, bad) = list(asked_of(lambda body: "好<end_of_turn>"))[:2]
+    assert "its chat template is not applied" in bad.fix and bad.needed
+    refusing = {
+        one.name: one for one in asked_of(lambda body: (400, "no system role") if len(body["messages"]) > 1 else "好")
+    }
+    assert refusing["system turn"].fix == "set system_role: false in params/models.yaml"
+    assert [one.needed for one in look_at("http://127.0.0.1:9/v1")] == [True]
+
+
+def asked_of(reply):
+    with loopback(reply) as (url, _):
+        return list(look_at(url))
+
+
+def command(*words):
+    return [sys.executable, "-m", "kyara_utils", *words, "--threads", "1"]
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """The environment of a machine on which nothing has run."""
+    return os.environ | {"KYARA_RUNS": str(tmp_path), "KYARA_ROOT": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def test_a_real_terminal_talks_to_the_embedded_model(empty, tmp_path):
+    """Prompt, answer, commands and end, as a person meets them; nothing is left in the runs folder."""
+    child = pexpect.spawn(
+        *_spawned(command("chat", "smoke", "--max-tokens", "8")), env=empty, encoding="utf-8", timeout=300
+    )
+    child.expect("not there yet: the models of 05_sft and 07_dpo")
+    child.expect("base of smoke")
+    child.expect("\r\n> ")
+    child.sendline("台灣最高的山是哪一座？")
+    child.expect("\r\n(.+)\r\n> ")
+    assert child.match[1].strip() and "error" not in child.match[1]
+    child.sendline("/system 用英文回答。")
+    child.expect("a new conversation, system prompt: 用英文回答。")
+    child.sendline("/quit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0 and not list(tmp_path.rglob("*.sqlite"))
+
+
+def _spawned(words):
+    return words[0], words[1:]
+
+
+def test_lines_of_a_pipe_are_answered(empty):
+    """A script must see which answer belongs to which line."""
+    done = subprocess.run(
+        command("chat", "smoke", "--max-tokens", "8"), input="你好\n/reset\n", env=empty, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "> 你好\n" in done.stdout and "> /reset\na new conversation" in done.stdout
+
+
+def test_a_served_model_is_reached_by_its_own_check(empty):
+    """The printed address has to answer, and to stop when it is told to."""
+    child = pexpect.spawn(*_spawned(command("serve", "smoke", "--port", "0")), env=empty, encoding="utf-8", timeout=300)
+    child.expect(r"answers at (http\S+/v1)\r")
+    url = child.match[1]
+    child.expect("Ctrl-C stops it")
+    assert f"curl {url}/completions" in child.before and "ollama create kyara-smoke-base" in child.before
+    done = subprocess.run(command("serve", "--check", url), env=empty, capture_output=True, text=True)
+    assert re.search(r"ok +models .*gguf\n.*answers .*\nok +streams ", done.stdout), done.stdout + done.stderr
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
