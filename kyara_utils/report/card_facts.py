@@ -33,7 +33,7 @@ def data_facts(found: Found, data: Path, repository: str = "", licence: str = ""
     """
     sets = sets_of(found)
     return {
-        "repository": repository, "sets": sets, "columns": _columns(sets), "example": _example(sets),
+        "repository": repository, "sets": sets, "columns": columns_of(sets), "example": example_of(sets),
         "languages": data_languages(data), "size": size_category(sets),
         "licence": data_licence(found, licence), "sources": _sources(found), "writers": _writers(found),
         "funnel": _funnel(_table(data, "funnel")), "rules": _table(data, "rules"), "leaks": _leaks(found),
@@ -44,7 +44,7 @@ def data_facts(found: Found, data: Path, repository: str = "", licence: str = ""
 def model_facts(found: Found, data: Path, model: str, repository: str = "", licence: str = "") -> Row:
     """Facts of the model card: held-out losses, the vocabulary's cut, the licence, how to load `repository`."""
     folder = trained_models(found).get(model, Path())
-    losses = [row for row in _csv(found, SFT, "held_out") if row["split"] == "all"]
+    losses = [row for row in csv_of(found, SFT, "held_out") if row["split"] == "all"]
     if model == "dpo" and (after := found[DPO]["metrics"].get("held_out")):
         losses = [*losses, {"model": "dpo", "loss": after, "n": losses[0]["n"] if losses else ""}]
     kept, full = read_json(folder / "config.json").get("vocab_size"), read_json(folder / "vocabulary.json")
@@ -80,9 +80,9 @@ def data_languages(data: Path) -> list[str]:
     return [code for code in dict.fromkeys(codes) if code]
 
 
-def size_category(sets: list[DataSet]) -> str:
-    """The Hub's size category of the base set."""
-    rows = sum(one.count for one in sets if one.name == CONVERSATIONS[0])
+def size_category(sets: list[DataSet], name: str = CONVERSATIONS[0]) -> str:
+    """The Hub's size category of one set, in all its splits."""
+    rows = sum(one.count for one in sets if one.name == name)
     return next((name for limit, name in SIZES if rows < limit), "n>10M")
 
 
@@ -94,12 +94,13 @@ def _table(data: Path, name: str) -> list[Row]:
     return read_csv(path) if (path := data / f"{name}.csv").exists() else []
 
 
-def _csv(found: Found, step: str, name: str) -> list[Row]:
+def csv_of(found: Found, step: str, name: str) -> list[Row]:
+    """Rows of a finished step's CSV; none where there is none."""
     path = path_of(found, step, name)
     return read_csv(path) if path and path.suffix == ".csv" else []
 
 
-def _columns(sets: list[DataSet]) -> list[Row]:
+def columns_of(sets: list[DataSet]) -> list[Row]:
     """{sets: names, columns: [(name, type)]}: each schema once."""
     schemas: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for one in {one.name: one for one in sets}.values():
@@ -108,7 +109,7 @@ def _columns(sets: list[DataSet]) -> list[Row]:
     return [{"sets": names, "columns": columns} for columns, names in schemas.items()]
 
 
-def _example(sets: list[DataSet]) -> str:
+def example_of(sets: list[DataSet]) -> str:
     """The first training row as JSON, long texts cut."""
     rows = [row for one in sets[:1] for row in islice(one.rows(), 1)]
     return json.dumps(_cut(rows[0]), ensure_ascii=False, indent=1) if rows else ""

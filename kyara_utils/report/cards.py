@@ -22,6 +22,9 @@ FOLDERS = re.compile(
 )  # of an absolute or relative path
 TEMPLATES = Path(__file__).with_name("templates")
 MEASURED = re.compile(r"[-−+]?\d")  # a cell of ours that holds a figure
+DATA_TAGS = ("synthetic", "traditional-chinese", "retrieval-augmented-generation", "sft", "dpo")
+PAIR_TAGS = ("synthetic", "traditional-chinese", "preference", "dpo", "trl")
+PAIR_FILES = {"train": "preferences.parquet", "test": "held_out.parquet"}
 EMPTY: Row = {  # a card without a run's facts: of a table that somebody else brings
     "repository": "", "sets": [], "columns": [], "example": "", "languages": [], "size": "", "licence": {},
     "sources": [], "writers": [], "funnel": [], "rules": [], "leaks": [], "cleaning": {}, "held_out": [],
@@ -99,19 +102,31 @@ def dataset_card(
     """
     facts = EMPTY | (facts or {})
     values = {"name": name, "manifests": manifests, "languages": list(languages), "figures": list(figures)}
-    return _render("dataset_card.md.jinja", note=note, head=data_metadata(name, facts), facts=facts, **values)
+    head = data_metadata(name, facts, configurations(facts["sets"]))
+    return _render("dataset_card.md.jinja", note=note, head=head, facts=facts, **values)
 
 
-def data_metadata(name: str, facts: Row) -> str:
-    """The Hub's YAML metadata of a data set: languages and size as counted, one configuration a set."""
+def preference_card(name: str, manifests: Sequence[Row], facts: Row) -> str:
+    """Markdown card of a set of preference pairs, for the folder of its files `PAIR_FILES`.
+
+    `manifests` are those of the steps that made it; `facts` what `pair_facts.pair_facts` found.
+    """
+    paths = [{"split": one.split, "path": PAIR_FILES[one.split]} for one in facts["sets"]]
+    files = {part["split"]: part["path"] for part in paths}
+    configs = [{"config_name": "default", "data_files": paths}] if paths else []
+    head = data_metadata(name, facts, configs, PAIR_TAGS)
+    return _render("preference_card.md.jinja", name=name, manifests=manifests, facts=facts, files=files, head=head)
+
+
+def data_metadata(name: str, facts: Row, configs: Sequence[Row], tags: Sequence[str] = DATA_TAGS) -> str:
+    """The Hub's YAML metadata of a data set: languages and size as counted, its files as configurations."""
     from huggingface_hub import DatasetCardData
 
     licence = {key: value for key, value in facts["licence"].items() if key.startswith("license")}
     return DatasetCardData(
-        language=facts["languages"] or None, pretty_name=name, configs=configurations(facts["sets"]) or None,
+        language=facts["languages"] or None, pretty_name=name, configs=list(configs) or None,
         size_categories=[facts["size"]] if facts["size"] else None,
-        task_categories=["text-generation", "question-answering"],
-        tags=["synthetic", "traditional-chinese", "retrieval-augmented-generation", "sft", "dpo"], **licence,
+        task_categories=["text-generation", "question-answering"], tags=list(tags), **licence,
     ).to_yaml()  # fmt: skip
 
 

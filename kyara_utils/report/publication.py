@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-from kyara_utils.report import card_facts, cards
-from kyara_utils.report.site.entries import SFT, Found
+from kyara_utils.report import card_facts, cards, pair_facts
+from kyara_utils.report.site.entries import PAIRS, SFT, Found
 from kyara_utils.runs import Run, finished, read_csv
 
 DATA_STEPS = 4  # the steps that make the data set are the first so many
 
 
 def texts(run: Run, data: Path) -> dict[str, str]:
-    """Return {file name: text} of the dataset card and the model card."""
+    """Return {file name: text} of the cards of the training rows, of the pairs and of the model."""
     found, title = finished(run.recipe), f"kyara-{run.recipe}"
     return {
         "dataset_card.md": dataset_text(found, data, title),
+        "preference_card.md": preference_text(found, data, f"{title}-preferences"),
         "model_card.md": model_text(found, data, title),
     }
 
@@ -26,6 +27,11 @@ def dataset_text(found: Found, data: Path, title: str, repository: str = "", lic
     facts = card_facts.data_facts(found, data, repository, licence)
     manifests = [found[step] for step in list(found)[:DATA_STEPS]]
     return cards.dataset_card(title, manifests, read_csv(data / "language_distribution.csv"), facts=facts)
+
+
+def preference_text(found: Found, data: Path, title: str, licence: str = "") -> str:
+    """The card of step 06's pairs, to lie beside `preferences.parquet` and `held_out.parquet`."""
+    return cards.preference_card(title, [found[PAIRS]], pair_facts.pair_facts(found, data, licence))
 
 
 def model_text(

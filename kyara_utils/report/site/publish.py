@@ -97,7 +97,7 @@ def _evaluation(found: Found) -> Row:
 
 def _cards(found: Found) -> list[Row]:
     cards = []
-    for name in ("dataset_card", "model_card"):
+    for name in ("dataset_card", "preference_card", "model_card"):
         if path := path_of(found, PLOTS, name):
             head, body = executed.card(path.read_text(encoding="utf-8"))
             cards.append({"title": name.replace("_", " "), "head": head, "body": body, "anchor": name})
