@@ -1,6 +1,8 @@
 """The room text: n-gram hashes equal the sets they stand for, and near duplicates are decided by exact similarity."""
 
 import random
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from kyara_utils.text.folding import OPERATORS, fold, fold_all, numbers
 from kyara_utils.text.growing import Growing
 from kyara_utils.text.minhash import BandTable, Sketcher
 from kyara_utils.text.ngrams import jaccard, ngram_hashes, ngrams
+from kyara_utils.text.normalise import STABLE, nfkc
 
 CORPUS = Path(kyara_utils.__file__).parent / "data" / "corpus"
 STRANGE = [
@@ -42,6 +45,22 @@ def test_texts_fold_the_same_alone_and_together(keep: str) -> None:
     """One call for many texts is only faster: no character may cross from one text to its neighbour."""
     texts = [*STRANGE, *passages(600, 60)]
     assert list(fold_all(texts, keep)) == [fold(text, keep) for text in texts]
+
+
+def test_normalisation_is_unicodes_own() -> None:
+    """Looking only at what may change is faster; a mark that combines across a border of pieces must not be lost."""
+    assert all(unicodedata.is_normalized("NFKC", chr(code)) for code in range(0x30000) if stable(chr(code)))
+    assert not any(unicodedata.combining(chr(code)) for code in range(0x30000) if stable(chr(code)))
+    ranges = ((0x20, 0x7F), (0xA0, 0x180), (0x300, 0x345), (0x1100, 0x11FF), (0x3000, 0x3130), (0xAC00, 0xAC20))
+    ranges += ((0xFF00, 0xFFEF), (0xF900, 0xF920), (0x2460, 0x2470), (0x4E00, 0x4E40), (0x9BE, 0x9D8))
+    rng, known = random.Random(0), [chr(code) for start, end in ranges for code in range(start, end)]
+    for _ in range(4000):
+        text = "".join(rng.choices(known, k=rng.randrange(1, 12)))
+        assert nfkc(text) == unicodedata.normalize("NFKC", text), ascii(text)
+
+
+def stable(character: str) -> bool:
+    return re.fullmatch(f"[{STABLE}]", character) is not None
 
 
 def test_ngram_hashes_stand_for_ngram_sets() -> None:

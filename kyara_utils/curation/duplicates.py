@@ -8,7 +8,6 @@ Rows whose questions differ in a number or operator are never duplicates: they a
 template, or two events (`rows.number_keys`).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 Witness = tuple[int, float]  # position of the kept row, similarity to it
 BATCH = 4096  # rows folded at once
-_OPERATOR = re.compile(f"[{re.escape(OPERATORS)}]+")
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,12 @@ def near_duplicates(
 
 def _folded(rows: Sequence[Row]) -> list[str]:
     """Question (without the documents around it) and answer as one folded text; in maths the operators stay."""
-    texts = fold_all([asked(row) + "\n" + answer(row) for row in rows], OPERATORS)
-    return [text if is_math(row) else _OPERATOR.sub("", text) for row, text in zip(rows, texts, strict=True)]
+    texts = [asked(row) + "\n" + answer(row) for row in rows]
+    sums = [at for at, row in enumerate(rows) if is_math(row)]
+    found = list(fold_all(texts))
+    for at, text in zip(sums, fold_all([texts[at] for at in sums], OPERATORS), strict=True):
+        found[at] = text
+    return found
 
 
 def split(rows: list[Row], removed: dict[int, Witness], rule: str) -> tuple[list[Row], list[Row]]:

@@ -80,7 +80,8 @@ def number_keys(rows: Sequence[Row]) -> tuple["np.ndarray", "np.ndarray"]:
     answers = [numbers(_LIST_MARK.sub("", answer(row))) for row in rows]
     facts = [tuple(number for number in found if number not in OPERATORS) for found in answers]
     views = [[key64(one), key64(other)] for one, other in zip(fold_all(questions), facts, strict=True)]
-    return np.array([key64(group) for group in groups], np.int64), np.array(views, np.int64).reshape(-1, 2)
+    keys = {group: key64(group) for group in set(groups)}  # most questions state none
+    return np.array([keys[group] for group in groups], np.int64), np.array(views, np.int64).reshape(-1, 2)
 
 
 def key64(value: object) -> int:

@@ -46,7 +46,8 @@ def _distinct(hashes: "np.ndarray", lengths: Sequence[int], n: int) -> "list[np.
     found, start = [], 0
     for length in lengths:
         grams = np.sort(hashes[start : start + max(0, length - n + 1)])
-        new = np.ones(len(grams), bool)
+        new = np.empty(len(grams), bool)
+        new[:1] = True
         np.not_equal(grams[1:], grams[:-1], out=new[1:])
         found.append(grams[new])
         start += length

@@ -33,6 +33,8 @@ HAN_RANGES = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x
 LATIN_RANGES = ((0x41, 0x5B), (0x61, 0x7B), (0xC0, 0x250), (0xFF21, 0xFF3B), (0xFF41, 0xFF5B))
 NEUTRAL_RANGES = ((0xAA, 0xBB), (0x370, 0x400), (0x3100, 0x3130))  # letters that Chinese prose uses: α, ㄅ
 WIDE_MARKS = tuple(zip("，：？！；（）", ",:?!;()", strict=True))
+STABLE = "\x00-\x7f\u3001-\u3020\u3041-\u3094\u30a1-\u30f6\u3400-\u4dbf\u4e00-\u9fff"  # each its own NFKC, and no mark
+_CHANGING = re.compile(f"[^{STABLE}]+")
 _HAN, _HANT, _HANS, _LATIN, _FOREIGN = 1, 2, 4, 8, 16
 
 
@@ -53,10 +55,18 @@ def search_text(text: str) -> str:
 
 
 def nfkc(text: str) -> str:
-    """Return `text` in Unicode's NFKC, eight times as fast on Chinese, whose wide marks defeat the quick check."""
+    """Return `text` in Unicode's NFKC. Only what may change is looked up, which in Chinese is next to nothing.
+
+    A character outside `STABLE` may combine with the one before it and no earlier one (UAX #15, section 9.1).
+    """
     for wide, narrow in WIDE_MARKS:
         text = text.replace(wide, narrow)
-    return unicodedata.normalize("NFKC", text)
+    parts, done = [], 0
+    for found in _CHANGING.finditer(text):
+        start = max(done, found.start() - 1)
+        parts += text[done:start], unicodedata.normalize("NFKC", text[start : found.end()])
+        done = found.end()
+    return "".join([*parts, text[done:]])
 
 
 @lru_cache(maxsize=1)
