@@ -292,6 +292,20 @@ def test_numbers_of_the_answer_tell_one_template_from_another() -> None:
     assert [len(duplicates.near_duplicates(rows)[0]) for rows in (two, one, listed)] == [2, 1, 1]
 
 
+def test_a_short_answer_and_a_cited_one_to_a_question_both_stay() -> None:
+    """Two tasks that share only their question teach two things; two short answers, or two cited ones, are one."""
+    ask = "被稱為北方威尼斯的那座城市，它的舊市政廳是在哪一年由哪一位建築師主持落成的？"
+    source, short = "id_0a1b2c3d", json.dumps({"question": ask})
+    cited = row(f"文件【{source}】：……\n{ask}", f"1655年，由雅各布完成【{source}】。", "rag_cited", meta=short)
+    brief = [row(f"{text}\n{ask}", "1655年，雅各布", "rag_short", meta=short) for text in ("文件甲……", "文件乙……")]
+    vectors = np.ones((3, 1), np.float32)
+    for find in (duplicates.near_duplicates, lambda rows: semantic_duplicates.semantic_duplicates(rows, vectors)):
+        kept, (reject,) = find([cited, *brief])
+        assert cited in kept and reject["id"] in ids(brief)
+    again = row(f"文件……\n{ask}", f"1655年，由雅各布完成【{source}】。", "rag_cited", meta=short)
+    assert len(duplicates.near_duplicates([cited, again])[0]) == 1
+
+
 def test_numbers_guard_reads_chinese_numerals() -> None:
     """三 and 3 are one number: a rewritten numeral must not hide a duplicate."""
     assert folding.numbers("有三十二顆，又買1,200顆，共兩千零五元") == folding.numbers("有32顆，又買1200顆，共2005元")

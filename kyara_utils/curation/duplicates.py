@@ -5,7 +5,7 @@ come in; every removed row names the kept row that it repeats; no two kept rows 
 `near_duplicates` but for the small miss rate of MinHash).
 
 Rows whose questions differ in a number or operator are never duplicates: they are two exercises made from one
-template, or two events (`rows.number_keys`).
+template, or two events. Nor does a short answer repeat a full or cited one to its question (`rows.number_keys`).
 """
 
 from collections.abc import Sequence

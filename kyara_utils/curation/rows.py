@@ -69,14 +69,15 @@ def stated_numbers(text: str, math: bool) -> tuple[str, ...]:
 def number_keys(rows: Sequence[Row]) -> tuple["np.ndarray", "np.ndarray"]:
     """Return (groups int64 [n], views int64 [n, 2]): what two rows must agree in before they can be duplicates.
 
-    Rows of different groups state different numbers in their questions (第三屆, 第四屆; 5+3, 6+4). Rows that agree in
-    no view ask different questions and state different numbers in their answers, list marks aside: one template, two
-    facts. Two answers to one question may differ in numbers, since the better one is enough.
+    Rows of different groups state different numbers in their questions (第三屆, 第四屆; 5+3, 6+4), or one of them wants
+    a word or two (`is_short`) and the other sentences, so that only the question repeats. Rows that agree in no view
+    ask different questions and state different numbers in their answers, list marks aside: one template, two facts.
+    Two answers to one question may differ in numbers, since the better one is enough.
     """
     import numpy as np
 
     questions = [asked(row) for row in rows]
-    groups = [stated_numbers(text, is_math(row)) for text, row in zip(questions, rows, strict=True)]
+    groups = [(is_short(row), stated_numbers(text, is_math(row))) for text, row in zip(questions, rows, strict=True)]
     answers = [numbers(_LIST_MARK.sub("", answer(row))) for row in rows]
     facts = [tuple(number for number in found if number not in OPERATORS) for found in answers]
     views = [[key64(one), key64(other)] for one, other in zip(fold_all(questions), facts, strict=True)]
