@@ -10,6 +10,7 @@ from typing import Any
 from kyara_utils.runs.env import LIVE
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.logs import show_messages
+from kyara_utils.sharing.commands import add_commands, export_lines, push_lines
 
 EXAMPLES = """examples:
   python -m kyara_utils run smoke                                  the whole chain, embedded models, minutes
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   python -m kyara_utils run smoke --from 05 --set 05.epochs=2      train again and go on from there
   python -m kyara_utils status smoke                               what is done, when, and what has changed since
   python -m kyara_utils report smoke                               its results and all its rows as pages to look at
+  python -m kyara_utils export smoke --layout trl --to ./rows      its rows and pairs as TRL reads them
   python -m kyara_utils push smoke --to ME/kyara-smoke             what would go to the Hub; --yes sends it
   python -m kyara_utils chat smoke --rag                           ask its newest model, answers with checked citations
   python -m kyara_utils serve smoke --model dpo                    that model behind an OpenAI-compatible address
@@ -52,16 +54,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("recipe", nargs="?", default="smoke")
     report = commands.add_parser("report", help="write a recipe's results and rows as a folder of offline pages")
     report.add_argument("recipe", nargs="?", default="smoke")
-    push = commands.add_parser("push", help="publish a recipe's dataset, model and GGUF on the Hugging Face Hub")
-    push.add_argument("recipe")
-    push.add_argument("--to", required=True, metavar="OWNER/NAME", help="name of the dataset and of the model")
-    push.add_argument("--yes", action="store_true", help="send it; without this, only say what would go where")
-    push.add_argument("--dry-run", action="store_true", help="only say what would go where, as without --yes")
-    push.add_argument("--public", action="store_true", help="new repositories are public; else private")
-    push.add_argument("--only", default="", metavar="PART", help="dataset, model or gguf alone")
-    push.add_argument("--model", default="", help="sft or dpo; the newest if not given")
-    push.add_argument("--licence", default="", help="of your documents, as the Hub names it, e.g. cc-by-4.0")
-    push.add_argument("--model-licence", default="", help="of a model that is no Gemma, e.g. apache-2.0")
+    add_commands(commands)
     chat = commands.add_parser("chat", help="talk to a model of a recipe; reads lines from a pipe, too")
     served = commands.add_parser("serve", help="put a model of a recipe behind an address, or look at any address")
     for one in (chat, served):
@@ -141,20 +134,6 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _push(options: argparse.Namespace) -> int:
-    from kyara_utils.sharing.repositories import repositories
-    from kyara_utils.sharing.uploading import plan_lines, upload
-
-    names = (options.to, options.only, options.model, options.licence, options.model_licence)
-    planned = repositories(options.recipe, *names)
-    print(*plan_lines(planned, options.public), sep="\n")
-    if options.dry_run or not options.yes:
-        print("nothing was sent; the cards and tables lie in the run's folder hub, and --yes sends all of it")
-        return 0
-    print(*upload(planned, options.public), sep="\n")
-    return 0
-
-
 def _chat(options: argparse.Namespace) -> int:
     from kyara_utils.chat.terminal import chat
 
@@ -179,6 +158,20 @@ def _serve(options: argparse.Namespace) -> int:
             Event().wait()
         except KeyboardInterrupt:
             print("stopped")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    return _say(export_lines(options))
+
+
+def _push(options: argparse.Namespace) -> int:
+    return _say(push_lines(options))
+
+
+def _say(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line, flush=True)
     return 0
 
 
@@ -229,8 +222,8 @@ def _times(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "status": _status, "report": _report, "push": _push, "chat": _chat, "serve": _serve, "calls": _calls,
-    "times": _times, "doctor": _doctor,
+    "run": _run, "status": _status, "report": _report, "export": _export, "push": _push, "chat": _chat,
+    "serve": _serve, "calls": _calls, "times": _times, "doctor": _doctor,
 }  # fmt: skip
 
 if __name__ == "__main__":

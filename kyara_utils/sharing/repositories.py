@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -118,7 +119,7 @@ class _Plan:
         file = f"{_title(self.to)}-{_quantisation(self.weights / WEIGHTS)}.gguf"
         licence = self._terms(folder)
         values = {"name": _title(self.to), "model": self.to, "file": file, "licence": licence, "to": f"{self.to}-GGUF"}
-        replace_text(folder / "README.md", _rendered("gguf_card.md.jinja", **values))
+        replace_text(folder / "README.md", rendered("gguf_card.md.jinja", **values))
         return Repository(GGUF, f"{self.to}-GGUF", licence, {file: self.weights / WEIGHTS} | _files(folder))
 
     def _terms(self, folder: Path) -> str:
@@ -171,7 +172,8 @@ def _quantisation(path: Path) -> str:
     return names[int(read_gguf(path).need("general.file_type"))]
 
 
-def _rendered(template: str, **values: str) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """A text of `templates` with its values; undefined names are errors."""
     loader = FileSystemLoader(Path(__file__).with_name("templates"))
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     return environment.get_template(template).render(**values)
