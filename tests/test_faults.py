@@ -9,7 +9,8 @@ import threading
 import pytest
 from aiohttp import web
 
-from kyara_utils.llm import Client, Model, Request
+from kyara_utils.evaluation.backends.backend import EndpointBackend
+from kyara_utils.llm import Client, Model, Request, trained
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.protocol import render
 from kyara_utils.runs import KyaraError
@@ -250,6 +251,48 @@ def test_reasoning_that_never_ends_is_a_truncated_answer(tmp_path, caplog):
         (response,), _ = ask(url, tmp_path)
     assert (response.text, response.truncated, response.reasoning) == ("", True, "先算 [[A]]，再")
     assert "them thinks until its tokens are used up; raise its reasoning_tokens" in caplog.text
+
+
+SHORT = Request([{"role": "user", "content": "幾枝？"}], max_tokens=32, stop=("\n",))
+
+
+@pytest.mark.parametrize("message", [
+    {"content": "<think>\n先算\n\n36-7=29\n</think>\n\n29枝\n問題:還有呢？"},
+    {"content": "\n\n29枝\n問題:還有呢？", "reasoning_content": "先算\n\n36-7=29"},
+])  # fmt: skip
+def test_a_stop_ends_the_answer_and_not_the_reasoning(tmp_path, message):
+    """A line break is a stop of worked examples, and the second character of most reasoning."""
+    assert "stop" not in json.loads(render(Model("m", reasoning_tokens=500), SHORT)[1])
+    assert json.loads(render(Model("m", reasoning_tokens=500), SHORT)[1])["max_tokens"] == 532
+    assert json.loads(render(Model("m"), SHORT)[1])["stop"] == ["\n"], "other models are asked as before"
+    with provider(body({"message": message, "finish_reason": "length"})) as (url, _):
+        for _ in range(2):  # asked, and from the ledger
+            (response,), _ = ask(url, tmp_path, request=SHORT, reasoning_tokens=500)
+            assert (response.text, response.finish_reason) == ("29枝", "stop")
+        (response,), _ = ask(url, tmp_path, reasoning_tokens=500)
+        assert response.text.endswith("還有呢？") and response.finish_reason == "length", "no stop was asked for"
+
+
+def test_an_answer_that_never_came_is_not_scored(tmp_path):
+    """Cut within its reasoning, a model has not answered wrongly; the interval holds both."""
+    with provider(body({"message": {"content": None, "reasoning_content": "先"}, "finish_reason": "stop"})) as (url, _):
+        with Client(Model("them", url, model="m"), Ledger(tmp_path / "s.sqlite")) as client:
+            backend = EndpointBackend(client)
+            (row,) = backend.generate([{"id": "q", "messages": SHORT.messages}], 32, SHORT.stop)
+            (spoken,) = backend.converse([{"id": "q", "turns": ["幾枝？"]}], 32)
+    assert (
+        row["text"] is spoken["text"] is None and "reasoning_tokens" in row["error"] and row["error"] == spoken["error"]
+    )
+
+
+def test_a_trained_model_may_think(tmp_path):
+    """Its entry has no address, so that the weights still answer."""
+    (tmp_path / "params").mkdir()
+    registry = tmp_path / "params/models.yaml"
+    for text, tokens in (("{}", 0), ("sft: {reasoning_tokens: 300}", 300)):
+        registry.write_text(text)
+        model = trained("sft", tmp_path / "sft.gguf", context=1000, root=tmp_path)
+        assert (model.reasoning_tokens, model.context, model.embedded) == (tokens, 1000 + tokens, True)
 
 
 def test_bodies_that_providers_take():

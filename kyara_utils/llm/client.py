@@ -18,7 +18,7 @@ from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.formats import Check, checked, retry_request
 from kyara_utils.llm.ledger import Ledger, call_key, call_of, tokens_of
 from kyara_utils.llm.progress import Progress
-from kyara_utils.llm.protocol import Request, Response, render
+from kyara_utils.llm.protocol import Request, Response, render, stopped
 from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.llm.transport import Transport
 from kyara_utils.models.serving import FolderServer
@@ -137,7 +137,7 @@ class Client:
                 return
 
     async def _checked(self, request: Request, check: Check | None, reasks: int) -> Response:
-        response = await self._answer(request)
+        response = stopped(self.model, request, await self._answer(request))
         if check is None and request.schema is None:
             return response
         for attempt in range(reasks + 1):
@@ -150,7 +150,7 @@ class Client:
                 break
             self.usage["reasked"] += 1
             request = retry_request(request, response.text, problem, self.model.dialect == "completion")
-            response = replace(await self._answer(request), earlier=(*response.earlier, response.call_id))
+            response = replace(stopped(self.model, request, await self._answer(request)), earlier=(*response.call_ids,))
         self.usage["failed"] += 1
         return replace(response, error=f"format: {problem}")
 
@@ -195,7 +195,7 @@ class Client:
         await self.ledger.put(call_of(key, self.model.name, body, reply))
         self.usage["calls"] += 1
         self.usage["failed"] += bool(reply.answer.error)
-        if reply.answer.truncated and reply.answer.reasoning and not reply.answer.text and not self._said:
+        if reply.answer.reasoning and not (reply.answer.text or self._said):
             self._said = True
             log.warning("%s thinks until its tokens are used up; raise its reasoning_tokens", self.model.name)
         reply.answer.call_id = key

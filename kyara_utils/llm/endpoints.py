@@ -34,7 +34,8 @@ class Model:
     system_role: false folds a system turn into the first user turn, for templates without one (Gemma 2).
     omit: body fields that this server refuses, e.g. [seed]; rename: {max_tokens: max_completion_tokens} and the like;
     extra: fields that every request carries, e.g. {reasoning_effort: low}.
-    reasoning_tokens: what a model that thinks aloud may use for it, on top of every request's max_tokens.
+    reasoning_tokens: what a model that thinks aloud may use for it, on top of every request's max_tokens; stop texts
+    then end the answer alone.
     top_logprobs: most alternatives per token that the server gives; 0 is what its engine gives.
     parallel: most requests under way at once; timeout: seconds for one of them.
     rpm, tpm: the provider's requests and tokens per minute, 0 for unlimited.
@@ -137,12 +138,14 @@ def trained(name: str, model: Path, parallel: int = 4, context: int = 2048, root
 
     model: its GGUF, or its folder: then the `model.gguf` in it or, for families that have none, the folder itself
     through transformers. An entry called `name` with a base_url in params/models.yaml answers instead; its answers are
-    kept under the weights in `model`, so a model trained anew is asked anew.
+    kept under the weights in `model`, so a model trained anew is asked anew. Without a base_url it says by its
+    reasoning_tokens that the model thinks aloud.
     """
     path = Path(model)
     gguf = path / "model.gguf" if path.is_dir() else path
-    if given := load_models(root).get(name):
-        if given.base_url:
-            return replace(given, folder=str(path if path.is_dir() else path.parent))
+    given = load_models(root).get(name) or Model(name)
+    if given.base_url:
+        return replace(given, folder=str(path if path.is_dir() else path.parent))
     source = {"folder": str(path)} if path.is_dir() and not gguf.is_file() else {"gguf": str(gguf)}
-    return Model(name, **source, dialect="chat", parallel=parallel, context=context)
+    thinks = given.reasoning_tokens
+    return Model(name, **source, parallel=parallel, context=context + thinks, reasoning_tokens=thinks)

@@ -1,7 +1,7 @@
 """OpenAI's protocol: a request as the bytes of one model's dialect, and what a response is (`reading` makes it)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -75,7 +75,7 @@ def render(model: Model, request: Request) -> tuple[str, bytes]:
         "temperature": request.temperature,
         "seed": request.seed,
     }
-    if request.stop:
+    if request.stop and not model.reasoning_tokens:  # it would end the reasoning; see `stopped`
         body["stop"] = list(request.stop)
     if request.n > 1:
         body["n"] = request.n
@@ -91,6 +91,22 @@ def render(model: Model, request: Request) -> tuple[str, bytes]:
     for name in model.omit:
         body.pop(name, None)
     return "/completions" if completion else "/chat/completions", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+def stopped(model: Model, request: Request, response: Response) -> Response:
+    """Return what a model that thinks aloud answered up to the first stop text, which the server was not told.
+
+    Behind reasoning an answer may begin with blank lines; these end nothing.
+    """
+    if not (request.stop and model.reasoning_tokens):
+        return response
+    texts = [_before(text.lstrip(), request.stop) for text in (response.text, *response.texts)]
+    ended = "stop" if texts[0] != response.text.lstrip() else response.finish_reason
+    return replace(response, text=texts[0], texts=tuple(texts[1:]), finish_reason=ended)
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
 
 
 def _completion(model: Model, request: Request, engine: str) -> dict[str, Any]:

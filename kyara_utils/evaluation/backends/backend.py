@@ -136,13 +136,8 @@ class EndpointBackend:
             Request(ask.get("messages") or _user(ask["prompt"]), max_tokens, stop=tuple(stop), raw="prompt" in ask)
             for ask in asks
         ]
-        return [
-            {
-                "id": ask["id"], "text": None if response.error else response.text,
-                "finish_reason": response.finish_reason, "error": response.error,
-            }
-            for ask, response in zip(asks, self.client.ask(requests, label="answers"), strict=True)
-        ]  # fmt: skip
+        found = self.client.ask(requests, label="answers")
+        return [{"id": ask["id"], **conversation.answered(response)} for ask, response in zip(asks, found, strict=True)]
 
     def converse(self, asks: Sequence[Row], max_tokens: int = 256) -> list[Row]:
         """Greedy answers, turn by turn; a base model answers behind worked examples."""

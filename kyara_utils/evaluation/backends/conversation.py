@@ -5,11 +5,12 @@ A base model, which knows no turns, gets the same worked examples before its fir
 
 from collections.abc import Callable, Sequence
 
-from kyara_utils.llm import Client, Request, load_prompt
+from kyara_utils.llm import Client, Request, Response, load_prompt
 from kyara_utils.runs.tables import Row
 
 Messages = list[dict[str, str]]
 REPEAT_PENALTY = 1.1  # small models otherwise repeat one sentence to the end
+THINKING = "no answer behind its reasoning; raise the model's reasoning_tokens in params/models.yaml"
 Reply = Callable[[list[Messages]], list[Row]]
 
 
@@ -44,6 +45,12 @@ def few_shot(turns: list[str], answers: list[str]) -> Messages:
     return load_prompt("preference/reply").messages(prompt=turns[0]) + marked[1:]
 
 
+def answered(response: Response) -> Row:
+    """{text, finish_reason, error} of a response; one that ends within its reasoning is no answer, right or wrong."""
+    error = response.error or (THINKING if response.reasoning and not response.text else "")
+    return {"text": None if error else response.text, "finish_reason": response.finish_reason, "error": error}
+
+
 def converse(client: Client, asks: Sequence[Row], max_tokens: int) -> list[Row]:
     """Greedy answers of an endpoint's model; rows as in `by_turns`."""
     completion = client.model.dialect == "completion"
@@ -52,8 +59,6 @@ def converse(client: Client, asks: Sequence[Row], max_tokens: int) -> list[Row]:
     def reply(conversations: list[Messages]) -> list[Row]:
         requests = [Request(c, max_tokens, 0.0, stop, repeat_penalty=REPEAT_PENALTY) for c in conversations]
         found = client.ask(requests, label=f"answers of {client.model.name}")
-        return [
-            {"text": None if r.error else r.text, "finish_reason": r.finish_reason, "error": r.error} for r in found
-        ]
+        return [answered(response) for response in found]
 
     return by_turns(asks, few_shot if completion else chat, reply)
