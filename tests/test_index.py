@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -20,10 +22,11 @@ from kyara_utils.knowledge.chunks.chunk import Chunk
 from kyara_utils.knowledge.chunks.chunk_rows import chunk_row
 from kyara_utils.knowledge.embedders import unit
 from kyara_utils.knowledge.index import edge, passages, ranking
+from kyara_utils.knowledge.index import server as server_index
 from kyara_utils.knowledge.index.open_index import EdgeIndex, build_index, open_index
 from kyara_utils.knowledge.index.passages import Passages, held_passages, stored_passages
 from kyara_utils.knowledge.index.ranking import fuse, settled
-from kyara_utils.knowledge.index.server import ServerIndex, connect, split_url
+from kyara_utils.knowledge.index.server import ServerIndex, connect, layout_of, split_url
 from kyara_utils.knowledge.vector_store import VectorStore
 from kyara_utils.runs import KyaraError, write_rows
 from kyara_utils.runs.schemas import CHUNK
@@ -486,6 +489,56 @@ def test_server_snapshots_name_the_collection_behind_the_alias(monkeypatch):
     assert calls[0]["collection_name"] == client.get_collections().collections[0].name != "k"
     assert len(ServerIndex.restore(client, "k", "http://h/k.snapshot", Letters())) == 6
     assert (calls[1]["collection_name"], calls[1]["location"]) == ("k", "http://h/k.snapshot")
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """A server that holds nothing: it keeps what it was sent, and answers as Qdrant's REST interface does."""
+
+    protocol_version, sent = "HTTP/1.1", []
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.sent.append((self.command, self.path.split("?")[0], json.loads(body or b"null")))
+        done = {"operation_id": 0, "status": "completed"} if "/points" in self.path or "/index" in self.path else True
+        whole = {"/exists": {"exists": False}, "/aliases": {"aliases": []}}
+        kinds = [value for end, value in whole.items() if self.command == "GET" and self.path.endswith(end)]
+        answer = json.dumps({"result": (kinds or [done])[0], "status": "ok", "time": 0.0}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PATCH = do_PUT
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_cluster_gets_its_shards_and_every_point_once(monkeypatch):
+    """What is sent, as the client sends it; nothing here has met a real cluster."""
+    Exchange.sent.clear()
+    monkeypatch.setattr(server_index, "BATCH", 2)
+    monkeypatch.setattr(ServerIndex, "open", classmethod(lambda cls, *_: "opened"))
+    recorder = ThreadingHTTPServer(("127.0.0.1", 0), Exchange)
+    threading.Thread(target=recorder.serve_forever, daemon=True).start()
+    target = f"http://127.0.0.1:{recorder.server_port}/k?shards=6&replicas=2&parallel=2"
+    assert build_index(target, held_passages(*small()), Letters()) == "opened"
+    recorder.shutdown()
+    (made,) = [body for how, path, body in Exchange.sent if how == "PUT" and path.count("/") == 2]
+    assert (made["shard_number"], made["replication_factor"]) == (6, 2)
+    points = [p["id"] for _, path, body in Exchange.sent if path.endswith("/points") for p in body["points"]]
+    assert len(points) == len(set(points)) == 6
+    assert "alias_name" in json.dumps(Exchange.sent[-1][2])
+
+
+def test_a_layout_is_read_from_the_address():
+    """A misspelt word would leave a cluster's collection on one node."""
+    assert layout_of("http://h:6333/k?shards=6&replicas=2") == (6, 2, 1) and layout_of("http://h") == (0, 0, 1)
+    assert split_url("http://h:6333/k?shards=6") == ("http://h:6333", "k")
+    for wrong in ("shard=6", "shards=six", "shards="):
+        with pytest.raises(KyaraError, match="shards=6&replicas=2"):
+            layout_of(f"http://h/k?{wrong}")
 
 
 def test_a_url_names_server_and_collection(tmp_path):

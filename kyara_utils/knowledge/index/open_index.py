@@ -25,13 +25,16 @@ FACTS = "kyara.json"  # written into a complete index
 
 
 def build_index(target: str | Path, passages: Passages, embedder: Embedder) -> Index:
-    """Index passages in a folder, or in a server's collection, "http://host:6333/collection" (default "kyara")."""
+    """Index passages in a folder, or in a server's collection, "http://host:6333/collection" (default "kyara").
+
+    Behind a ? may stand how it lies on a cluster, see `server.layout_of`.
+    """
     if not _is_url(target):
         return EdgeIndex.build(target, passages, embedder)
-    from kyara_utils.knowledge.index.server import ServerIndex, connect, split_url
+    from kyara_utils.knowledge.index.server import ServerIndex, connect, layout_of, split_url
 
     url, name = split_url(str(target))
-    return ServerIndex.build(connect(url), name, passages, embedder)
+    return ServerIndex.build(connect(url), name, passages, embedder, layout_of(str(target)))
 
 
 def open_index(target: str | Path, embedder: Embedder) -> Index:

@@ -10,8 +10,8 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from kyara_utils.knowledge.embedders import Embedder
 from kyara_utils.knowledge.index import edge
@@ -39,6 +39,25 @@ def split_url(url: str) -> tuple[str, str]:
     return urlunsplit((parts.scheme, parts.netloc, prefix, "", "")), name or "kyara"
 
 
+class Layout(NamedTuple):
+    """How a new collection lies on a cluster, and how many processes upload it; 0 leaves it to the server."""
+
+    shards: int = 0
+    replicas: int = 0
+    parallel: int = 1
+
+
+USUAL = Layout()
+
+
+def layout_of(url: str) -> Layout:
+    """Read "http://host:6333/collection?shards=6&replicas=2&parallel=4"; each of the three may be left out."""
+    given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    if wrong := [name for name, value in given.items() if name not in Layout._fields or not value.isdecimal()]:
+        raise KyaraError(f"{url}: {wrong[0]} is no number of shards, replicas or parallel; write ?shards=6&replicas=2")
+    return Layout(**{name: int(value) for name, value in given.items()})
+
+
 class ServerIndex(Index):
     """One alias on a server. Make it with `build` or `open`. `facts` travel as the collection's metadata."""
 
@@ -47,7 +66,7 @@ class ServerIndex(Index):
         self.average, self._graph = facts["average"], facts["graph"]
 
     @classmethod
-    def build(cls, client, name: str, passages: Passages, embedder: Embedder) -> "ServerIndex":
+    def build(cls, client, name: str, passages: Passages, embedder: Embedder, layout: Layout = USUAL) -> "ServerIndex":
         """Index passages under the alias `name`; `client` comes from `connect`.
 
         They are gone through twice, first for the name of the collection: all are checked before any is sent.
@@ -56,8 +75,8 @@ class ServerIndex(Index):
         facts = {"embedder": embedder.name, "average": passages.average, "graph": passages.count > edge.GRAPH_ABOVE}
         try:
             if not (client.collection_exists(target) and client.count(target).count == passages.count):
-                _create(client, target, embedder.dim, facts)
-                _upload(client, target, records(passages.batches(), passages.average))
+                _create(client, target, embedder.dim, facts, layout)
+                _upload(client, target, records(passages.batches(), passages.average), layout.parallel)
             _graph(client, target, facts["graph"])
             _switch_alias(client, name, target)
         except _server_errors() as error:
@@ -131,7 +150,7 @@ class ServerIndex(Index):
             raise _unreachable(self.name, error) from error
 
 
-def _create(client, target: str, dim: int, facts: dict[str, Any]) -> None:
+def _create(client, target: str, dim: int, facts: dict[str, Any], layout: Layout) -> None:
     """An empty collection; a graph is put off (m = 0) until the points are in, then `_graph` asks for it."""
     from qdrant_client import models
 
@@ -145,6 +164,8 @@ def _create(client, target: str, dim: int, facts: dict[str, Any]) -> None:
         hnsw_config=models.HnswConfigDiff(m=0),
         quantization_config=models.ScalarQuantization(scalar=int8) if facts["graph"] else None,
         metadata=facts,
+        shard_number=layout.shards or None,
+        replication_factor=layout.replicas or None,
     )
     with warnings.catch_warnings():  # the local mode says that it needs no payload index
         warnings.simplefilter("ignore", UserWarning)
@@ -152,9 +173,9 @@ def _create(client, target: str, dim: int, facts: dict[str, Any]) -> None:
             client.create_payload_index(target, field, models.PayloadSchemaType.KEYWORD)
 
 
-def _upload(client, target: str, batches: Iterator[list[Record]]) -> None:
+def _upload(client, target: str, batches: Iterator[list[Record]], parallel: int = 1) -> None:
     points = (_point(record) for record in chain.from_iterable(batches))
-    client.upload_points(target, points, batch_size=BATCH, max_retries=3, wait=True)
+    client.upload_points(target, points, batch_size=BATCH, max_retries=3, wait=True, parallel=max(1, parallel))
 
 
 def _graph(client, target: str, wanted: bool) -> None:
