@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,17 @@ def test_a_loaded_embedder_travels_by_name():
         assert pickle.loads(pickle.dumps(model)).__dict__ == state
 
 
+PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+
+
+def node() -> dict:
+    """Options of a node of one CPU; a port that is named is not waited for, so a busy machine starts it, too."""
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
+        ports = {name: server.getsockname()[1] for name, server in zip(PORTS, free, strict=True)}
+    return {"num_cpus": 1, "object_store_memory": 100 * MEGABYTE} | ports
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes of one CPU on this machine."""
@@ -96,12 +109,12 @@ def cluster():
     from ray._common.usage.usage_lib import usage_stats_enabled
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 100 * MEGABYTE}
-    nodes = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(**node)
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     assert not usage_stats_enabled(), "Ray would report to its makers"
+    nodes = Cluster(initialize_head=True, head_node_args=node() | {"include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(**node())
+    nodes.wait_for_nodes(300)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     yield nodes
     ray.shutdown()
     nodes.shutdown()
@@ -139,8 +152,8 @@ class Counted:
 
 def test_a_lost_worker_and_a_lost_node_lose_no_batch(cluster, tmp_path):
     """A night's work must not end with the first machine that is taken away."""
-    extra = cluster.add_node(num_cpus=1, object_store_memory=100 * MEGABYTE)
-    cluster.wait_for_nodes()
+    extra = cluster.add_node(**node())
+    cluster.wait_for_nodes(300)
     found = []
     for number, loaded in map_batches(Counted(tmp_path), iter(range(24)), "ray"):
         found.append((number, loaded))
@@ -236,8 +249,8 @@ def test_a_budget_stops_a_cluster(cluster, tmp_path):
 
 def test_lost_workers_and_nodes_pay_nothing_twice(cluster, tmp_path):
     """A call is paid when it is answered; who takes over must find it, wherever the first one died."""
-    extra = cluster.add_node(num_cpus=1, object_store_memory=100 * MEGABYTE)
-    cluster.wait_for_nodes()
+    extra = cluster.add_node(**node())
+    cluster.wait_for_nodes(300)
     requests, path = questions(240), tmp_path / "calls.sqlite"
     with stub(latency=0.5) as (url, stats):
         killer = threading.Thread(target=kill_two, args=(cluster, extra, path.with_suffix(""), stats))
@@ -245,7 +258,7 @@ def test_lost_workers_and_nodes_pay_nothing_twice(cluster, tmp_path):
         responses, usage, calls = asked(SpreadClient, url, path, requests, parallel=4)
         killer.join()
         seen = stats()
-    assert seen["answered"] == len(calls) == 240 and all(r.text and not r.error for r in responses)
+    assert seen["answered"] == len(calls) == usage["calls"] == 240 and all(r.text and not r.error for r in responses)
     assert seen["repeated"] <= 2 * 4, "at most what was under way at the two that were killed"
 
 

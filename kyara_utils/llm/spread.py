@@ -18,13 +18,12 @@ from typing import NamedTuple
 from kyara_utils.llm.client import REASKS, Client
 from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.formats import Check
-from kyara_utils.llm.ledger import Ledger
+from kyara_utils.llm.ledger import Call, Ledger
 from kyara_utils.llm.protocol import Request, Response
 from kyara_utils.runs.engine import map_batches, ray_workers
 from kyara_utils.runs.errors import KyaraError
 
 WAVES, CAREFUL = 32, 4  # times `parallel` requests in a batch at most, without and with a budget to keep
-NEW = ("calls", "attempts", "prompt_tokens", "completion_tokens", "cost")  # what workers count and a replay does not
 log = logging.getLogger(__name__)
 
 
@@ -45,17 +44,14 @@ class Asking:
         self.gpu = model.embedded and not (model.package or model.gguf)  # llama.cpp runs on the CPU here
         self._client: Client | None = None
 
-    def __call__(self, batch: Batch) -> dict[str, float]:
-        """Return what the batch cost, the names of `NEW`."""
+    def __call__(self, batch: Batch) -> None:
         shard = Ledger(batch.shard, alone=True)
         try:
             client = self._client = self._client or Client(self.model, shard, self.model_file)
             client.ledger, client.identity = shard, self.identity
-            before = dict(client.usage)
             client.ask(batch.requests, "", False, batch.check, batch.reasks)
         finally:
             shard.close()
-        return {name: client.usage[name] - before[name] for name in NEW}
 
     def close(self) -> None:
         """Stop the embedded server, if there is one."""
@@ -106,10 +102,8 @@ class SpreadClient(Client):
                 yield batch
 
         try:
-            for done, used in enumerate(map_batches(work, batches(), "ray"), 1):
-                self._lost |= self._take(handed.popleft().shard)
-                self.usage |= {name: round(self.usage[name] + value, 8) for name, value in used.items()}
-                self.spent += used["cost"]
+            for done, _ in enumerate(map_batches(work, batches(), "ray"), 1):
+                self._account(*self._take(handed.popleft().shard))
                 log.info("%s: %d batches done by %d workers", self.model.name, done, workers)
         finally:
             self._take_in()
@@ -135,17 +129,27 @@ class SpreadClient(Client):
             except KyaraError as error:  # of a worker that is still ending
                 log.warning("%s; the next run takes it in", error)
 
-    def _take(self, path: Path) -> dict[str, str]:
-        """Move a shard's calls and failures into the run's ledger; return {key: error} of what failed for good."""
+    def _take(self, path: Path) -> tuple[list[Call], list[tuple]]:
+        """Move a shard's calls and failures into the run's ledger, and return them."""
         shard = Ledger(path, alone=True)
         try:
-            failures = shard.failures()
-            self.ledger.add(shard.calls())
+            calls, failures = list(shard.calls()), shard.failures()
+            self.ledger.add(calls)
             self.ledger.add_failures(failures)
         finally:
             shard.close()
         path.unlink()
-        return {row[0]: row[3] for row in failures}
+        return calls, failures
+
+    def _account(self, calls: list[Call], failures: list[tuple]) -> None:
+        """Count what a shard's workers were answered, the lost ones too, and keep why the others failed for good."""
+        for call in calls:
+            self._count(
+                {"usage": {"prompt_tokens": call.prompt_tokens, "completion_tokens": call.completion_tokens}}, True
+            )
+        self.usage["calls"] += len(calls)
+        self.usage["attempts"] += sum(call.attempts for call in calls) + sum(row[4] for row in failures)
+        self._lost |= {row[0]: row[3] for row in failures}
 
     async def _call(self, key: str, path: str, body: bytes, completion_tokens: int) -> Response:
         if key not in self._lost:
