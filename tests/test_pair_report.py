@@ -1,10 +1,14 @@
 """Held-out pairs beside training pairs: figures by hand, a tiny model, and the end when chosen answers collapse."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import test_step_pairs as steps
 import test_training as shared
 
+from kyara_utils.llm import Model, connect
+from kyara_utils.models.serving import servable
 from kyara_utils.preference.pair_report import length_drift, pair_figures, pair_report, reward_lines
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.training import report
@@ -30,6 +34,21 @@ def test_lengths_before_and_after():
     assert (whole["source"], whole["n"], whole["before"], whole["change"]) == ("all", 3, 20, pytest.approx(40 / 3))
     assert (first["source"], first["after"], first["change"]) == ("x", 20, 5) and first["low"] <= 5 <= first["high"]
     assert length_drift([], [], []) == []
+
+
+def test_a_solution_goes_on_from_the_very_tokens_that_are_trained(base, tokenizer, tmp_path):
+    """A second token of beginning, or none, is a prompt that the model never saw, and nobody would notice."""
+    (pair,), _, client = steps.made(steps.WRONG, tokenizer=tokenizer)
+    (request,) = [request for request in client.asked if request.raw]
+    (row,), _, _ = prepare_pairs([pair], tokenizer, 1000)
+    begun = tokenizer.decode(row["prompt_ids"])
+    assert begun.startswith("<bos><start_of_turn>user") and begun.endswith(steps.FIRST) and begun.count("<bos>") == 1
+    whole = steps.FIRST + pair["chosen"][0]["content"]
+    assert tokenizer.decode(row["prompt_ids"] + row["chosen_ids"]).endswith(f"model\n{whole}")
+    served = connect(Model("sft", gguf=str(servable(base, tmp_path / "sft.gguf"))), tmp_path / "calls.sqlite")
+    with served as client:
+        (response,) = client.ask([replace(request, max_tokens=1)], progress=False)
+    assert not response.error and client.usage["prompt_tokens"] == len(row["prompt_ids"])
 
 
 def test_training_reports_on_pairs_that_it_never_saw(base, tokenizer, pairs, tmp_path):

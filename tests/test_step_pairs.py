@@ -50,7 +50,7 @@ class Tokenizer:
         return "^" + "".join(f"[{m['role']}]{m['content']}[end]" for m in messages) + "[assistant]"
 
 
-def made(*said, goes_on=(GOES_ON,), own=True, finish="stop"):
+def made(*said, goes_on=(GOES_ON,), own=True, finish="stop", tokenizer=None):
     """Pairs and rejects of one row whose n-th sample is the n-th text, and that is gone on with in turn."""
 
     def reply(request):
@@ -58,7 +58,7 @@ def made(*said, goes_on=(GOES_ON,), own=True, finish="stop"):
         return text(goes_on[number % len(goes_on)], finish) if request.raw else text(said[number])
 
     client = Scripted(reply, dialect="chat")
-    return *step_preferences(client, Tokenizer(), [ROW], len(said), own), client
+    return *step_preferences(client, tokenizer or Tokenizer(), [ROW], len(said), own), client
 
 
 def test_a_pair_is_the_wrong_step_against_a_right_one_behind_the_same_steps():
