@@ -22,6 +22,8 @@ from kyara_utils.curation import (
 from kyara_utils.evaluation.miniature.items import benchmark_texts
 from kyara_utils.runs import funnel
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.schemas import CONVERSATION
+from kyara_utils.runs.stored_rows import stored
 from kyara_utils.runs.tables import content_id, read_jsonl
 from kyara_utils.text import answer_rules, folding
 from kyara_utils.text.normalise import converter, simplified_characters
@@ -621,6 +623,24 @@ def test_filters_account_for_every_row_and_show_any_reject() -> None:
     work.rejects.pop()
     with pytest.raises(AssertionError, match="18 rows came in, 17 are kept or rejected"):
         work.check()
+
+
+def test_filters_do_the_same_on_disk_as_in_memory() -> None:
+    """What is held as a list and what lies in a file must go the same way, to the last reject."""
+    rng = random.Random(5)
+    rows = [*good_rows(), *(row("台灣最高的山？", reply) for found in BAD.values() for reply in found)]
+    rows += [row("請說明。", edited(body, n, rng)) for body in paragraphs(8) for n in (0, 2)] + good_rows()[:3]
+    rng.shuffle(rows)
+    steps = (language.by_language, quality_rules.by_quality, duplicates.exact_duplicates, duplicates.near_duplicates)
+    alike = [filters.Filters(rows), filters.Filters(stored(rows, CONVERSATION))]
+    for work in alike:
+        for step in (*steps, lambda found: decontamination.contaminated(found, benchmark())):
+            work.apply(str(step), step)
+        vectors = np.tile(np.eye(2, dtype=np.float32), (len(work.rows), 1))[: len(work.rows)]
+        work.apply("semantic", lambda found, vectors=vectors: semantic_duplicates.semantic_duplicates(found, vectors))
+        work.check()
+    assert list(alike[1].rows) == alike[0].rows and alike[1].rejects == alike[0].rejects and len(rows) > 60
+    assert {"exact_duplicate", "near_duplicate", "semantic_duplicate"} <= {item["rule"] for item in alike[0].rejects}
 
 
 def test_looks_at_ranked_rows_of_any_number() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from kyara_utils.evaluation.backends.journal import Journal
 from kyara_utils.runs import KyaraError, RowWriter, iter_rows, read_jsonl, read_rows, reject, write_csv, write_rows
 from kyara_utils.runs.manifest import rows_in
 from kyara_utils.runs.schemas import CHUNK, CONVERSATION, PREFERENCE, REJECT, extend, schema
+from kyara_utils.runs.stored_rows import having, only, picked, stored, taken
+from kyara_utils.runs.tables import BATCH
 
 TALK = {"id": "a", "messages": [{"role": "user", "content": "你好"}], "lang": "zh-Hant", "source": "rag",
         "parents": [], "call_ids": ["c"], "meta": "{}"}  # fmt: skip
@@ -148,3 +151,45 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
 
     small, large = peak(1000), peak(8000)
     assert math.isclose(small, large, rel_tol=0.3), (small, large, sys.version)
+
+
+def conversations(count: int) -> list[dict]:
+    """Rows as steps write them, of every column."""
+    return [
+        {
+            "id": f"conv_{number:04x}",
+            "messages": [
+                {"role": "user", "content": f"問{number}"},
+                {"role": "assistant", "content": "答" * (number % 5)},
+            ],
+            "lang": "zh-Hant",
+            "source": "rag",
+            "parents": [f"id_{number}"] * (number % 3),
+            "call_ids": [],
+            "meta": None if number % 4 else "{}",
+        }
+        for number in range(count)
+    ]
+
+
+def test_stored_rows_are_those_of_a_list() -> None:
+    """A filter must not see whether its rows are in memory: any choice of rows and columns is the same."""
+    plain = conversations(2 * BATCH + 5)
+    kept = stored(iter(plain), CONVERSATION)
+    rng = random.Random(0)
+    some, few = rng.sample(range(len(plain)), 300), rng.sample(range(300), 40)
+    for rows in (kept, plain):
+        assert list(rows) == plain and rows[-1] == plain[-1] and rows[7:9] == plain[7:9] and len(rows) == len(plain)
+        assert picked(rows, some) == [plain[at] for at in some] and picked(rows, []) == []
+        chosen = having(taken(rows, some), score=some, lang=["en"] * 300)
+        chosen = taken(having(chosen, tags=[[str(at)] for at in some]), few)
+        assert list(chosen) == [
+            plain[some[at]] | {"score": some[at], "lang": "en", "tags": [str(some[at])]} for at in few
+        ]
+        assert [row["score"] for row in only(chosen, "score")] == [some[at] for at in few]
+        assert list(having(rows[:0], score=[])) == []
+    assert set(only(kept, "id", "lang")[0]) == {"id", "lang"}
+    with pytest.raises(IndexError):
+        kept[len(plain)]
+    with pytest.raises(KyaraError, match="column score"):
+        stored([plain[0] | {"score": 1.0}], CONVERSATION)

@@ -7,10 +7,11 @@ after NFKC and OpenCC t2s, so a leak in the other script or with other punctuati
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kyara_utils.curation.rows import STEP
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.stored_rows import taken
 from kyara_utils.runs.tables import Row, reject
 from kyara_utils.text.normalise import search_text
 
@@ -98,17 +99,17 @@ def _join(words: list[str]) -> str:
     return re.sub(r"(?<![a-z0-9]) | (?![a-z0-9])", "", " ".join(words))
 
 
-def contaminated(rows: list[Row], ngrams: BenchmarkNgrams) -> tuple[list[Row], list[Row]]:
+def contaminated(rows: Sequence[Row], ngrams: BenchmarkNgrams) -> tuple[Sequence[Row], list[Row]]:
     """Drop rows with a user or assistant turn that shares an n-gram with an item; rule `contamination`.
 
     A row at a time against the index of the benchmarks: good for any number of rows.
     """
     kept, rejects = [], []
-    for row in rows:
+    for at, row in enumerate(rows):
         spoken = [m["content"] or "" for m in row["messages"] if m["role"] in ("user", "assistant")]
         match = next((hit for text in spoken if (hit := ngrams.match(text))), None)
         if match:
             rejects.append(reject(STEP, "contamination", row, f"item={match[0]} span={match[1]}"))
         else:
-            kept.append(row)
-    return kept, rejects
+            kept.append(at)
+    return taken(rows, kept), rejects

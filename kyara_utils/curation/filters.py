@@ -5,37 +5,40 @@ Rows in = rows out + rejects, at every stage and for every source; the notebook 
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from kyara_utils.curation.rows import asked, score
 from kyara_utils.runs.funnel import Funnel
 from kyara_utils.runs.schemas import CONVERSATION, extend
+from kyara_utils.runs.stored_rows import only, picked
 from kyara_utils.runs.tables import Row, answer, question
 
-Filter = Callable[[list[Row]], tuple[list[Row], list[Row]]]
+Filter = Callable[[Sequence[Row]], tuple[Sequence[Row], list[Row]]]
 CURATED = extend(CONVERSATION, tags=list[str], score=float, scores=str, tokens=int, answer_tokens=int, selection=str)
 SHOWN = 60  # characters of a turn in an example
 log = logging.getLogger(__name__)
 
 
 class Filters:
-    """Rows, rejects and funnel. All rows are held, some 3 kB each with their rejects: good for 1,000,000 rows."""
+    """Rows, rejects and funnel. Of stored rows (`runs.stored_rows`) only the rejects are held, some 2 kB each."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         self.rows, self.rejects, self.incoming, self.funnel = rows, [], len(rows), Funnel()
 
-    def unread(self, read: list[Row], rejects: list[Row]) -> None:
+    def unread(self, read: Sequence[Row], rejects: list[Row]) -> None:
         """Enter rows of open sets that were `read` (they are among the rows) and those that could not be."""
-        sources = [json.loads(item["row"]) for item in rejects]
-        if read or rejects:
-            self.funnel.add("read", read + sources, read, rejects)
+        sources = (json.loads(item["row"]) for item in rejects)
+        if len(read) or rejects:
+            readable = only(read, "source")
+            self.funnel.add("read", chain(readable, sources), readable, rejects)
         self.rejects, self.incoming = self.rejects + rejects, self.incoming + len(rejects)
 
     def apply(self, stage: str, keep: Filter) -> list[Row]:
         """Keep the rows that a filter keeps, enter its rejects under `stage` and return them."""
         kept, rejects = keep(self.rows)
-        self.funnel.add(stage, self.rows, kept, rejects)
+        self.funnel.add(stage, only(self.rows, "source"), only(kept, "source"), rejects)
         log.info("%s: %d of %d rows kept", stage, len(kept), len(self.rows))
         self.rows, self.rejects = kept, self.rejects + rejects
         return rejects
@@ -77,10 +80,11 @@ def written_rows(documents: dict[str, Any], maths: dict[str, Any]) -> list[Row]:
     return [{"stage": "written", "source": name, "rows_in": n, "rows_out": out} for name, (n, out) in tried.items()]
 
 
-def ranked_lines(rows: list[Row], best: int = 3, worst: int = 2) -> list[str]:
+def ranked_lines(rows: Sequence[Row], best: int = 3, worst: int = 2) -> list[str]:
     """The best and worst rows by score, a line each: score, tags, question and the start of the answer."""
-    ranked = sorted(rows, key=lambda row: -score(row))
-    shown = ranked[:best] + ranked[max(best, len(ranked) - worst) :][::-1]
+    scores = [score(row) for row in only(rows, "score")]
+    ranked = sorted(range(len(scores)), key=lambda at: -scores[at])
+    shown = picked(rows, ranked[:best] + ranked[max(best, len(ranked) - worst) :][::-1])
     return [
         f"{score(row):+.2f} {row['tags']} {question(row)[:SHOWN]} → {answer(row)[:SHOWN]}…".replace("\n", " ")
         for row in shown

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 
 from kyara_utils.curation.rows import STEP, is_short
+from kyara_utils.runs.stored_rows import having, taken
 from kyara_utils.runs.tables import Row, reject, turns
 from kyara_utils.text.folding import prose
 from kyara_utils.text.normalise import count_scripts, language
@@ -37,22 +38,24 @@ def _has_words(counts: list[int]) -> bool:
     return han + words > 0
 
 
-def by_language(rows: list[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})) -> tuple[list[Row], list[Row]]:
+def by_language(
+    rows: Sequence[Row], keep: Collection[str] = frozenset({"zh-Hant", "en"})
+) -> tuple[Sequence[Row], list[Row]]:
     """Set `lang` from the assistant turns and keep the rows in a wanted language; rule `language`.
 
     An answer without words (a bare number), or of a word or two (`is_short`), is judged with the whole conversation.
     Rows are read a batch at a time.
     """
-    kept, rejects = [], []
+    kept, langs, rejects = [], [], []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        for row, found in zip(batch, languages_of(_judged(batch)), strict=True):
-            row = {**row, "lang": found}
+        for at, (row, found) in enumerate(zip(batch, languages_of(_judged(batch)), strict=True), start):
             if found in keep:
-                kept.append(row)
+                kept.append(at)
+                langs.append(found)
             else:
-                rejects.append(reject(STEP, "language", row, f"lang={found}"))
-    return kept, rejects
+                rejects.append(reject(STEP, "language", {**row, "lang": found}, f"lang={found}"))
+    return having(taken(rows, kept), lang=langs), rejects
 
 
 def _judged(rows: Sequence[Row]) -> list[str]:

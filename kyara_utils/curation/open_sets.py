@@ -4,6 +4,7 @@ A row that is no conversation becomes a reject row with file and line; no row st
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened
 from kyara_utils.curation.rows import STEP
 from kyara_utils.curation.turns import messages_of
 from kyara_utils.runs import KyaraError, content_id
+from kyara_utils.runs.schemas import CONVERSATION
+from kyara_utils.runs.stored_rows import StoredRows, stored
 from kyara_utils.runs.tables import Row
 
 OPEN_SETS = {
@@ -32,23 +35,30 @@ OPEN_SETS = {
 }
 
 
-def read_open_sets(entries: list[str], root: Path) -> tuple[list[Row], list[Row]]:
-    """Read sets into (conversation rows, rejects). Holds all rows, some 2 kB each: good for 1,000,000 rows.
+def read_open_sets(entries: list[str], root: Path) -> tuple[StoredRows, list[Row]]:
+    """Read sets into (conversation rows, rejects). Only the rejects are held, some 2 kB each.
 
     An entry is a name of `OPEN_SETS` (read from the Hub), `NAME=PATH` for a local copy of one in its published layout,
     or the path of a file or folder of your own (.parquet, .jsonl, .json); `source` is the name, or the file's name.
     """
-    rows, rejects = [], []
+    rejects: list[Row] = []
+    return stored(_readable(entries, root, rejects), CONVERSATION), rejects
+
+
+def _readable(entries: list[str], root: Path, rejects: list[Row]) -> Iterator[Row]:
     for entry in entries:
         name, licence, items = opened(entry, root, OPEN_SETS)
-        before = len(rows)
+        found = False
         for place, item in items:
             row, rejected = _row(item, name, licence, place)
-            (rejects if rejected else rows).append(rejected or row)
-        if len(rows) == before:
+            if rejected:
+                rejects.append(rejected)
+            else:
+                found = True
+                yield row
+        if not found:
             why = rejects[-1]["detail"] if rejects else "it is empty"
             raise KyaraError(f"open set {entry} gives no conversation; the last row: {why}; rename its fields")
-    return rows, rejects
 
 
 def _row(item: Any, name: str, licence: str, place: str) -> tuple[Row, Row | None]:

@@ -5,10 +5,12 @@ with a reason for each tag, which makes it name what is there. `tag_merging` mak
 """
 
 import json
+from collections.abc import Sequence
 
 from kyara_utils.curation.tag_merging import Embed, merge_tags
 from kyara_utils.curation.tags import rule_tags
 from kyara_utils.llm import Client, Response, complete, load_prompt
+from kyara_utils.runs.stored_rows import having
 from kyara_utils.runs.tables import Row, turns
 
 SHOWN = 2400  # characters of a query that the model reads
@@ -17,8 +19,8 @@ IN_A_LINE = 3  # tags that are taken of a base model's line; later ones repeat
 
 
 def tag_by_model(
-    client: Client, rows: list[Row], embed: Embed, alpha: int = 1, similarity: float = 1.0, seed: int = 0
-) -> tuple[list[Row], list[Row]]:
+    client: Client, rows: Sequence[Row], embed: Embed, alpha: int = 1, similarity: float = 1.0, seed: int = 0
+) -> tuple[Sequence[Row], list[Row]]:
     """Return (rows with `tags`: the rule's task first, then the model's merged ones; account of `merge_tags`).
 
     A query without a readable answer brings no tag. Holds an answer for each query, some 2 kB: good for 1,000,000 rows.
@@ -28,13 +30,11 @@ def tag_by_model(
     asked = [[next(answers) for _ in turns(row, "user")] for row in rows]
     named = [list(dict.fromkeys(tag for answer in own for tag in read_tags(answer.text))) for own in asked]
     merged, account = merge_tags(named, embed, alpha, similarity)
-    tagged = [
-        row
-        | {"tags": list(dict.fromkeys([rule_tags(row)[0], *tags]))}
-        | {"call_ids": [*row["call_ids"], *(answer.call_id for answer in own)]}
-        for row, tags, own in zip(rows, merged, asked, strict=True)
-    ]
-    return tagged, account
+    tags, calls = [], []
+    for row, named, own in zip(rows, merged, asked, strict=True):
+        tags.append(list(dict.fromkeys([rule_tags(row)[0], *named])))
+        calls.append([*row["call_ids"], *(answer.call_id for answer in own)])
+    return having(rows, tags=tags, call_ids=calls), account
 
 
 def _asked(client: Client, queries: list[str], seed: int) -> list[Response]:

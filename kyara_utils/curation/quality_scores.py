@@ -5,30 +5,33 @@ mark from 1 to 5 over the digits' probabilities (G-Eval, arXiv 2303.16634): fine
 gives as 4 nearly always. Both rank rows within a class and are no absolute measure.
 """
 
+from collections.abc import Sequence
+
 from kyara_utils.curation.open_tags import shortened
 from kyara_utils.llm import Client, Response, expected, load_prompt, log_odds, score
+from kyara_utils.runs.stored_rows import having, only
 from kyara_utils.runs.tables import Row
 
 LABELS = ("好", "差")
 DIGITS = ("1", "2", "3", "4", "5")
 SHOWN = {"completion": (600, 240), "brief": (1200, 600), "full": (12_000, 8000)}  # characters of question, of answer
-Scored = tuple[list[Row], list[float | None]]
+Scored = tuple[Sequence[Row], list[float | None]]
 
 
-def by_odds(client: Client, rows: list[Row]) -> Scored:
+def by_odds(client: Client, rows: Sequence[Row]) -> Scored:
     """Return (rows with their call, log-odds of a good answer; None without a verdict). Good for 1,000,000 rows."""
     responses = log_odds(client, load_prompt("curation/quality"), _inputs(client, rows), LABELS)
     return _noted(rows, responses, [score(response, LABELS) for response in responses])
 
 
-def by_digits(client: Client, rows: list[Row]) -> Scored:
+def by_digits(client: Client, rows: Sequence[Row]) -> Scored:
     """Return (rows with their call, expected mark from 1 to 5; None without one). Good for 1,000,000 rows."""
     prompt = load_prompt("curation/digits_full" if client.model.style == "full" else "curation/digits")
     responses = log_odds(client, prompt, _inputs(client, rows), DIGITS)
     return _noted(rows, responses, [expected(response, DIGITS) for response in responses])
 
 
-def _inputs(client: Client, rows: list[Row]) -> list[dict[str, str]]:
+def _inputs(client: Client, rows: Sequence[Row]) -> list[dict[str, str]]:
     """The last answer and what came before it; a strong judge sees lines as they are, the others one line."""
     found = []
     for row in rows:
@@ -40,8 +43,7 @@ def _inputs(client: Client, rows: list[Row]) -> list[dict[str, str]]:
     return found
 
 
-def _noted(rows: list[Row], responses: list[Response], scores: list[float | None]) -> Scored:
-    noted = [
-        row | {"call_ids": [*row["call_ids"], response.call_id]} for row, response in zip(rows, responses, strict=True)
-    ]
-    return noted, [None if value is None else round(value, 4) for value in scores]
+def _noted(rows: Sequence[Row], responses: list[Response], scores: list[float | None]) -> Scored:
+    known = (row["call_ids"] for row in only(rows, "call_ids"))
+    calls = [[*own, response.call_id] for own, response in zip(known, responses, strict=True)]
+    return having(rows, call_ids=calls), [None if value is None else round(value, 4) for value in scores]

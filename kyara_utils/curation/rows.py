@@ -11,7 +11,8 @@ from itertools import groupby
 from math import inf
 from typing import TYPE_CHECKING
 
-from kyara_utils.runs.tables import Row, answer, meta, question
+from kyara_utils.runs.stored_rows import only
+from kyara_utils.runs.tables import BATCH, Row, answer, meta, question
 from kyara_utils.text.folding import OPERATORS, fold_all, numbers
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def score(row: Row) -> float:
 
 def best_first(rows: Sequence[Row]) -> list[int]:
     """Return row positions by score descending, then id, then content: an order that no shuffle changes."""
-    keys = [(-score(row), row["id"]) for row in rows]
+    keys = [(-score(row), row["id"]) for row in only(rows, "id", "score")]
     ordered = sorted(range(len(rows)), key=keys.__getitem__)
     if len(set(keys)) == len(keys):
         return ordered
@@ -76,13 +77,21 @@ def number_keys(rows: Sequence[Row]) -> tuple["np.ndarray", "np.ndarray"]:
     """
     import numpy as np
 
+    groups, views = np.empty(len(rows), np.int64), np.empty((len(rows), 2), np.int64)
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        groups[part], views[part] = _number_keys(rows[part])
+    return groups, views
+
+
+def _number_keys(rows: Sequence[Row]) -> tuple[list[int], list[list[int]]]:
     questions = [asked(row) for row in rows]
     groups = [(is_short(row), stated_numbers(text, is_math(row))) for text, row in zip(questions, rows, strict=True)]
     answers = [numbers(_LIST_MARK.sub("", answer(row))) for row in rows]
     facts = [tuple(number for number in found if number not in OPERATORS) for found in answers]
     views = [[key64(one), key64(other)] for one, other in zip(fold_all(questions), facts, strict=True)]
     keys = {group: key64(group) for group in set(groups)}  # most questions state none
-    return np.array([keys[group] for group in groups], np.int64), np.array(views, np.int64).reshape(-1, 2)
+    return [keys[group] for group in groups], views
 
 
 def key64(value: object) -> int:

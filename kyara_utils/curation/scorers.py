@@ -13,6 +13,7 @@ from kyara_utils.curation.quality_scores import by_digits, by_odds
 from kyara_utils.knowledge.vector_store import VectorStore
 from kyara_utils.llm import Client
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.stored_rows import having, only
 from kyara_utils.runs.tables import Row
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 BESIDE = {"answer tokens": lambda row: row["answer_tokens"], "number of tags": lambda row: len(row["tags"])}
 
 
-def score_rows(rows: list[Row], scorers: Sequence[str], client: Client, store: VectorStore) -> list[Row]:
+def score_rows(rows: Sequence[Row], scorers: Sequence[str], client: Client, store: VectorStore) -> Sequence[Row]:
     """Add `score` (the first scorer's) and `scores` (JSON by scorer); None where a scorer gave none.
 
     A row without a score ranks behind all others. Good for 1,000,000 rows.
@@ -36,10 +37,10 @@ def score_rows(rows: list[Row], scorers: Sequence[str], client: Client, store: V
             from kyara_utils.curation.reward_models import rewards
 
             found[name] = rewards(name, rows, store)
-    return [
-        row | {"score": own[0], "scores": json.dumps(dict(zip(found, own, strict=True)), ensure_ascii=False)}
-        for row, own in zip(rows, zip(*found.values(), strict=True), strict=True)
+    scores = [
+        json.dumps(dict(zip(found, own, strict=True)), ensure_ascii=False) for own in zip(*found.values(), strict=True)
     ]
+    return having(rows, score=next(iter(found.values())), scores=scores)
 
 
 def agreement(rows: Sequence[Row]) -> list[Row]:
@@ -47,6 +48,7 @@ def agreement(rows: Sequence[Row]) -> list[Row]:
 
     Each pair over the rows that both have; rho is None for fewer than 3 of them, or where one side never varies.
     """
+    rows = only(rows, "scores", "answer_tokens", "tags")
     scores = [json.loads(row["scores"]) for row in rows]
     columns = {name: [own[name] for own in scores] for name in (scores[0] if scores else ())}
     columns |= {name: [of(row) for row in rows] for name, of in BESIDE.items()}

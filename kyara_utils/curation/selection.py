@@ -12,6 +12,7 @@ from math import inf
 from kyara_utils.curation.rows import best_first, score
 from kyara_utils.curation.spreading import instag_order, spread
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.stored_rows import having, only, picked, taken
 from kyara_utils.runs.tables import Row, turns
 
 REFINED, RANKED_LOWER, OVER_BUDGET, NO_TAGS = "refined", "ranked_lower", "over_budget", "no_tags"
@@ -32,19 +33,19 @@ WAYS: dict[str, str] = {
 }
 
 
-def with_tokens(rows: list[Row], count: Callable[[str], int]) -> list[Row]:
+def with_tokens(rows: Sequence[Row], count: Callable[[str], int]) -> Sequence[Row]:
     """Add `tokens` (all turns) and `answer_tokens` (the assistant's), by `count`, without a chat template."""
-    found = []
-    for row in rows:
+    tokens, answers = [], []
+    for row in only(rows, "messages"):
         sizes = [(message["role"], count(message["content"] or "")) for message in row["messages"]]
-        answers = sum(size for role, size in sizes if role == "assistant")
-        found.append(row | {"tokens": sum(size for _, size in sizes), "answer_tokens": answers})
-    return found
+        tokens.append(sum(size for _, size in sizes))
+        answers.append(sum(size for role, size in sizes if role == "assistant"))
+    return having(rows, tokens=tokens, answer_tokens=answers)
 
 
 def choose(
-    rows: list[Row], by: str, share: float, tokens: int = 0, balance: Sequence[str] = ("task",), seed: int = 0
-) -> list[Row]:
+    rows: Sequence[Row], by: str, share: float, tokens: int = 0, balance: Sequence[str] = ("task",), seed: int = 0
+) -> Sequence[Row]:
     """Return the rows in their order with `selection`: `refined`, or the rule by which a row was left.
 
     by: one of `WAYS`. The refined set takes `share` of the rows, or rows of at most `tokens` tokens where that is above
@@ -54,33 +55,39 @@ def choose(
     """
     _check(by, share, tokens, balance)
     chosen, over = _taken(rows, by, share, tokens, balance, seed)
-    untagged = {at for at, row in enumerate(rows) if by == "instag" and not row["tags"]}
+    untagged = {at for at, row in enumerate(only(rows, "tags")) if by == "instag" and not row["tags"]}
     rules = dict.fromkeys(untagged, NO_TAGS) | dict.fromkeys(over, OVER_BUDGET) | dict.fromkeys(chosen, REFINED)
-    return [row | {"selection": rules.get(at, RANKED_LOWER)} for at, row in enumerate(rows)]
+    return having(rows, selection=[rules.get(at, RANKED_LOWER) for at in range(len(rows))])
+
+
+def refined_set(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that `choose` took."""
+    return taken(rows, [at for at, row in enumerate(only(rows, "selection")) if row["selection"] == REFINED])
 
 
 def _taken(
-    rows: list[Row], by: str, share: float, tokens: int, balance: Sequence[str], seed: int
+    rows: Sequence[Row], by: str, share: float, tokens: int, balance: Sequence[str], seed: int
 ) -> tuple[set[int], set[int]]:
     """Positions of (rows that are taken, rows that did not fit)."""
-    costs = [row["tokens"] for row in rows] if tokens else [1] * len(rows)
+    costs = [row["tokens"] for row in only(rows, "tokens")] if tokens else [1] * len(rows)
     return _fill(_ORDERS[by](rows, costs, balance, seed), costs, tokens or round(share * len(rows)))
 
 
-def compared_ways(rows: list[Row], balance: Sequence[str] = ("task",), seed: int = 0) -> list[Row]:
+def compared_ways(rows: Sequence[Row], balance: Sequence[str] = ("task",), seed: int = 0) -> list[Row]:
     """What every way takes at the tokens of the refined set: {by, rows, tokens, tags, coverage, complexity, …}.
 
     coverage: share of all tags; complexity: tags a row; score, answer_tokens: means; common: share of the refined
     tokens that this way takes too. rows have passed `choose`. A score that chooses no other rows than length or chance
     shows here before anything is trained.
     """
-    refined = {at for at, row in enumerate(rows) if row["selection"] == REFINED}
-    tokens = sum(rows[at]["tokens"] for at in refined)
-    known = {tag for row in rows for tag in row["tags"]}
+    brief = only(rows, "selection", "tokens", "answer_tokens", "tags", "score")
+    chosen = {at for at, row in enumerate(brief) if row["selection"] == REFINED}
+    tokens = sum(row["tokens"] for row in picked(brief, sorted(chosen)))
+    known = {tag for row in brief for tag in row["tags"]}
     found = []
     for by in WAYS if tokens else ():
-        taken = _taken(rows, by, 0.0, tokens, balance, seed)[0]
-        own = [rows[at] for at in sorted(taken)]
+        way = _taken(rows, by, 0.0, tokens, balance, seed)[0]
+        own = picked(brief, sorted(way))
         tags, scores = {tag for row in own for tag in row["tags"]}, [score(row) for row in own if score(row) > -inf]
         means = {"complexity": [len(row["tags"]) for row in own], "score": scores}
         means |= {"answer_tokens": [row["answer_tokens"] for row in own]}
@@ -88,12 +95,12 @@ def compared_ways(rows: list[Row], balance: Sequence[str] = ("task",), seed: int
             {"by": by, "rows": len(own), "tokens": sum(row["tokens"] for row in own), "tags": len(tags)}
             | {"coverage": round(len(tags) / max(1, len(known)), 4)}
             | {name: round(sum(values) / max(1, len(values)), 4) for name, values in means.items()}
-            | {"common": round(sum(rows[at]["tokens"] for at in taken & refined) / tokens, 4)}
+            | {"common": round(sum(row["tokens"] for row in picked(brief, sorted(way & chosen))) / tokens, 4)}
         )
     return found
 
 
-def selection_rows(rows: list[Row]) -> list[Row]:
+def selection_rows(rows: Sequence[Row]) -> list[Row]:
     """Return {by, group, rows, tokens, refined_rows, refined_tokens}: what was there and what was taken.
 
     Rows have passed `choose`; `by` is `rule` (which says why rows were left), `source` or one of `AXES`.
@@ -123,27 +130,30 @@ def _fill(order: Iterable[int], costs: Sequence[int], budget: int) -> tuple[set[
     return taken, over
 
 
-def _by_score(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+def _by_score(rows: Sequence[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
     groups = [(tuple(AXES[axis](row) for axis in balance),) for row in rows]
     return spread(best_first(rows), groups, costs)
 
 
-def _by_instag(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
-    return instag_order(best_first(rows), [set(row["tags"] or ()) for row in rows])
+def _by_instag(rows: Sequence[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    return instag_order(best_first(rows), [set(row["tags"] or ()) for row in only(rows, "tags")])
 
 
-def _at_random(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+def _at_random(rows: Sequence[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
     """By a hash of seed and id, so that neither the order of the rows nor their number changes who goes first."""
-    keys = [blake2b(f"{seed} {row['id']}".encode(), digest_size=16).digest() for row in rows]
+    keys = [blake2b(f"{seed} {row['id']}".encode(), digest_size=16).digest() for row in only(rows, "id")]
     return iter(sorted(range(len(rows)), key=keys.__getitem__))
 
 
-def _by_length(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
-    return iter(sorted(range(len(rows)), key=lambda at: (-rows[at]["answer_tokens"], rows[at]["id"])))
+def _by_length(rows: Sequence[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    keys = [(-row["answer_tokens"], row["id"]) for row in only(rows, "answer_tokens", "id")]
+    return iter(sorted(range(len(rows)), key=keys.__getitem__))
 
 
-def _by_tags(rows: list[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
-    return spread(list(_at_random(rows, costs, balance, seed)), [row["tags"] or [""] for row in rows], costs)
+def _by_tags(rows: Sequence[Row], costs: list[int], balance: Sequence[str], seed: int) -> Iterator[int]:
+    return spread(
+        list(_at_random(rows, costs, balance, seed)), [row["tags"] or [""] for row in only(rows, "tags")], costs
+    )
 
 
 _ORDERS = dict(zip(WAYS, (_by_score, _by_instag, _at_random, _by_length, _by_tags), strict=True))

@@ -6,7 +6,7 @@ duplicates (`rows.number_keys`). Every decision rests on one exact cosine per pa
 the size of a block changes the result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -24,8 +24,8 @@ PAIRS = 1 << 11  # exact cosines computed at once
 
 
 def semantic_duplicates(
-    rows: list[Row], vectors: np.ndarray, threshold: float = 0.95, block: int = BLOCK
-) -> tuple[list[Row], list[Row]]:
+    rows: Sequence[Row], vectors: np.ndarray, threshold: float = 0.95, block: int = BLOCK
+) -> tuple[Sequence[Row], list[Row]]:
     """Drop rows whose vector has cosine ≥ `threshold` with a kept row's; exact greedy, best row first.
 
     `vectors`: float32 [n, d], L2-normalised, in the order of `rows`. Memory beside both is some 300 bytes a row: good
@@ -36,7 +36,7 @@ def semantic_duplicates(
     return split(rows, _greedy_cover(rows, vectors, threshold, block) if rows else {}, "semantic_duplicate")
 
 
-def _greedy_cover(rows: list[Row], vectors: np.ndarray, threshold: float, block: int) -> dict[int, Witness]:
+def _greedy_cover(rows: Sequence[Row], vectors: np.ndarray, threshold: float, block: int) -> dict[int, Witness]:
     """Positions of removed rows with their witnesses. Inside, a row goes by its place in the order of preference."""
     order = np.array(best_first(rows), dtype=np.int64)
     pairs = _Pairs(rows, vectors, order, threshold)
@@ -116,7 +116,7 @@ def _decide(
 class _Pairs:
     """Exact cosines of pairs of places that the numbers allow to be duplicates."""
 
-    def __init__(self, rows: list[Row], vectors: np.ndarray, order: np.ndarray, threshold: float) -> None:
+    def __init__(self, rows: Sequence[Row], vectors: np.ndarray, order: np.ndarray, threshold: float) -> None:
         self.vectors, self.order, self.threshold = vectors, order, np.float32(threshold)
         self.groups, self.views = (keys[order] for keys in number_keys(rows))
 
@@ -174,7 +174,7 @@ def nearest_similarities(vectors: np.ndarray, at_most: int = 5000, seed: int = 0
     return best
 
 
-def _check_vectors(rows: list[Row], vectors: np.ndarray) -> None:
+def _check_vectors(rows: Sequence[Row], vectors: np.ndarray) -> None:
     if vectors.ndim != 2 or len(vectors) != len(rows) or vectors.dtype != np.float32:
         found = f"{vectors.dtype} {list(vectors.shape)} for {len(rows)} rows"
         raise KyaraError(f"vectors are {found}; give float32 [rows, dimensions]")

@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from kyara_utils.curation.tags import tag_form
+from kyara_utils.runs.stored_rows import only
 from kyara_utils.runs.tables import Row
 from kyara_utils.text.folding import numbers
 from kyara_utils.text.growing import Growing
@@ -126,6 +127,7 @@ def _by_association(lists: Sequence[Sequence[str]], names: dict[str, str], suppo
 
 def tag_measures(rows: Sequence[Row], refined: Sequence[Row]) -> dict[str, float]:
     """InsTag's measures: how many tags differ, the share of them that the refined set covers, mean tags of a row."""
+    rows, refined = (only(part, "tags") for part in (rows, refined))
     known, covered = ({tag for row in part for tag in row["tags"]} for part in (rows, refined))
     mean = [round(sum(len(row["tags"]) for row in part) / max(1, len(part)), 2) for part in (rows, refined)]
     coverage = round(len(covered) / max(1, len(known)), 4)

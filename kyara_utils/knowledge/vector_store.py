@@ -18,6 +18,7 @@ from kyara_utils.runs.errors import KyaraError
 
 BATCH = 16  # texts between two commits, unless the embedder says otherwise: what a killed run loses at most
 SPREAD = 1024  # texts that one worker is sent
+PART = 4096  # texts whose vectors are looked up at once
 EVERY = 5.0  # seconds between two lines of progress
 SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
 
@@ -70,14 +71,17 @@ def embed_passages(
 ) -> np.ndarray:
     """Return float32 [len(texts), dim]; only texts the store lacks are computed, and stored batch by batch.
 
-    All vectors are held: good for 100,000s of texts; an index takes any number through `stored_passages`.
+    All vectors are held: good for 1,000,000 texts; an index takes any number through `stored_passages`.
     engine: who computes them, see `runs.engine`.
     """
     if engine != "local":
         parts = (texts[start : start + SPREAD] for start in range(0, len(texts), SPREAD))
         deque(computed(embedder, store, parts, engine), maxlen=0)
+    matrix = np.empty((len(texts), embedder.dim), np.float32)
     with tqdm(total=len(texts), desc="embed", mininterval=EVERY, disable=not progress, ascii=True) as bar:
-        return embed_batch(embedder, store, texts, bar)
+        for start in range(0, len(texts), PART):
+            matrix[start : start + PART] = embed_batch(embedder, store, texts[start : start + PART], bar)
+    return matrix
 
 
 def computed(embedder: Embedder, store: VectorStore, batches: Iterable[list[str]], engine: str) -> Iterator[list[str]]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from kyara_utils.curation.quality_rules import by_quality
 from kyara_utils.curation.semantic_duplicates import nearest_similarities, semantic_duplicates
 from kyara_utils.evaluation.miniature.items import benchmark_texts
 from kyara_utils.runs import iter_rows, schemas
+from kyara_utils.runs.stored_rows import having, stored
 from kyara_utils.runs.tables import RowWriter, content_id, write_rows
 
 ROWS = (10_000, 20_000, 50_000, 100_000)
@@ -93,12 +94,15 @@ def vectors(count: int) -> np.ndarray:
     return found
 
 
-def tagged(rows: list[dict]) -> list[dict]:
+def tagged(rows: Sequence[dict]) -> Sequence[dict]:
     """Rows with drawn tags and scores, where the notebook asks a model."""
     rng = random.Random(0)
     names = [f"tag {number}" for number in range(2000)]
-    drawn = ([names[int(2000 * rng.random() ** 3)] for _ in range(rng.randrange(1, 4))] for _ in rows)
-    return [row | {"tags": tags, "score": rng.gauss(0, 2)} for row, tags in zip(rows, drawn, strict=True)]
+    tags, scores = [], []
+    for _ in range(len(rows)):
+        tags.append([names[int(2000 * rng.random() ** 3)] for _ in range(rng.randrange(1, 4))])
+        scores.append(rng.gauss(0, 2))
+    return having(rows, tags=tags, score=scores)
 
 
 def curating(folder: Path) -> dict[str, float]:
@@ -113,7 +117,7 @@ def curating(folder: Path) -> dict[str, float]:
         print(json.dumps({name: found[f"{name}_s"], "mb": found[f"{name}_mb"]}), file=sys.stderr, flush=True)
         return result
 
-    work = timed("read", lambda: filters.Filters(list(iter_rows(folder / "rows.parquet"))))
+    work = timed("read", lambda: filters.Filters(stored(iter_rows(folder / "rows.parquet"), schemas.CONVERSATION)))
     timed("language", lambda: work.apply("language", by_language))
     timed("quality", lambda: work.apply("quality", by_quality))
     timed("exact", lambda: work.apply("exact", exact_duplicates))
@@ -125,21 +129,21 @@ def curating(folder: Path) -> dict[str, float]:
     timed("contamination", lambda: work.apply("contamination", lambda rows: contaminated(rows, ngrams)))
     rows = tagged(work.rows)
     rows = timed("select", lambda: selected(rows))
-    refined = [row for row in rows if row["selection"] == selection.REFINED]
+    refined = selection.refined_set(rows)
     timed("write", lambda: write_all(folder, rows, refined, work.rejects))
     work.check()
     assert len(refined) == round(0.14 * len(rows))
     return found | {"rows": work.incoming, "kept": len(rows)}
 
 
-def selected(rows: list[dict]) -> list[dict]:
+def selected(rows: Sequence[dict]) -> Sequence[dict]:
     """The refined set by score, after the way that takes longest, InsTag's; a token for each character."""
     counted = selection.with_tokens(rows, len)
     selection.choose(counted, "instag", 0.14)
     return selection.choose(counted, "score", 0.14)
 
 
-def write_all(folder: Path, rows: list[dict], refined: list[dict], rejects: list[dict]) -> None:
+def write_all(folder: Path, rows: Sequence[dict], refined: Sequence[dict], rejects: list[dict]) -> None:
     write_rows(folder / "base.parquet", rows, filters.CURATED)
     write_rows(folder / "refined.parquet", refined, filters.CURATED)
     write_rows(folder / "rejects.parquet", rejects, schemas.REJECT)

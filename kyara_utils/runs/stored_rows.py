@@ -1,0 +1,108 @@
+"""Rows on disk that read like a list: an Arrow file mapped into memory, of which what is asked for becomes dicts.
+
+A row as a dict takes several times its text. The functions here take stored rows and lists alike and return what they
+were given, so that a filter that is right on a list is right on millions of rows.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.tables import BATCH, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class StoredRows(Sequence[Row]):
+    """The rows at some places of the file, with further columns held in memory; a slice is a list of rows."""
+
+    def __init__(
+        self, batches: "list[pa.RecordBatch]", places: np.ndarray, columns: dict[str, Sequence[Any]], folder: object
+    ) -> None:
+        """batches: `BATCH` rows each; places: int64 [n]; folder: what goes with the last rows that need it."""
+        self._batches, self._places, self._columns, self._folder = batches, places, columns, folder
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = range(len(self))[key]
+        return self.picked(found) if isinstance(key, slice) else self.picked([found])[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), BATCH):
+            yield from self[start : start + BATCH]
+
+    def picked(self, positions: Sequence[int]) -> list[Row]:
+        """The rows at `positions`, in that order; each batch of the file is asked once."""
+        batch, within = np.divmod(self._places[np.asarray(positions, np.int64)], BATCH)
+        order, found = np.argsort(batch, kind="stable"), []
+        for part in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1) if len(order) else ():
+            found += self._batches[batch[part[0]]].take(within[part]).to_pylist()
+        rows = [found[at] for at in np.argsort(order, kind="stable")]
+        for name, values in self._columns.items():
+            for row, position in zip(rows, positions, strict=True):
+                row[name] = values[position]
+        return rows
+
+    def taken(self, positions: Sequence[int]) -> "StoredRows":
+        columns = {name: [values[position] for position in positions] for name, values in self._columns.items()}
+        places = self._places[np.asarray(positions, np.int64)]
+        return StoredRows(self._batches, places, columns, self._folder)
+
+    def having(self, columns: dict[str, Sequence[Any]]) -> "StoredRows":
+        return StoredRows(self._batches, self._places, self._columns | columns, self._folder)
+
+    def only(self, names: Sequence[str]) -> "StoredRows":
+        batches = [batch.select([name for name in batch.schema.names if name in names]) for batch in self._batches]
+        columns = {name: values for name, values in self._columns.items() if name in names}
+        return StoredRows(batches, self._places, columns, self._folder)
+
+
+def stored(rows: Iterable[Row], schema: "pa.Schema") -> StoredRows:
+    """Write rows to a temporary file, a batch in memory at a time. Raises `KyaraError` for a column it lacks."""
+    import pyarrow as pa
+
+    folder = TemporaryDirectory(prefix="rows_", ignore_cleanup_errors=True)
+    path, count = str(Path(folder.name) / "rows.arrow"), 0
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+        rows = iter(rows)
+        while part := list(islice(rows, BATCH)):
+            if unknown := set().union(*part) - set(schema.names):
+                raise KyaraError(f"a row has column {sorted(unknown)[0]}, which its schema lacks; add it there")
+            out.write_batch(pa.RecordBatch.from_pylist(part, schema))
+            count += len(part)
+    file = pa.ipc.open_file(pa.memory_map(path))
+    batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+    return StoredRows(batches, np.arange(count), {}, folder)
+
+
+def picked(rows: Sequence[Row], positions: Sequence[int]) -> list[Row]:
+    """The rows at `positions` as a list, in that order."""
+    return rows.picked(positions) if isinstance(rows, StoredRows) else [rows[position] for position in positions]
+
+
+def taken(rows: Sequence[Row], positions: Sequence[int]) -> Sequence[Row]:
+    """Only the rows at `positions`."""
+    return rows.taken(positions) if isinstance(rows, StoredRows) else [rows[position] for position in positions]
+
+
+def having(rows: Sequence[Row], **columns: Sequence[Any]) -> Sequence[Row]:
+    """The rows with these columns, a value for each row; the rows given stay as they are."""
+    if isinstance(rows, StoredRows):
+        return rows.having(columns)
+    return [
+        row | dict(zip(columns, values, strict=True))
+        for row, values in zip(rows, zip(*columns.values(), strict=True), strict=True)
+    ]
+
+
+def only(rows: Sequence[Row], *names: str) -> Sequence[Row]:
+    """The rows with no more than these columns where that spares reading the others."""
+    return rows.only(names) if isinstance(rows, StoredRows) else rows
