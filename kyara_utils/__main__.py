@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--threads", type=int, default=0, help="of an embedded model; default: all cores")
     chat.add_argument("--rag", action="store_true", help="answer from the recipe's index, with checked citations")
     chat.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
-    chat.add_argument("--max-tokens", type=int, default=256, help="of one answer (default: 256)")
+    chat.add_argument("--max-tokens", type=int, default=512, help="of one answer (default: 512)")
     served.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
     served.add_argument(
         "--check", default="", metavar="URL", help="only ask what this address (or name of params/models.yaml) can do"

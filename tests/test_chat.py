@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from loopback import loopback
 from scripted import Scripted, last, text
 
+from kyara_utils.__main__ import parser
 from kyara_utils.chat.grounded import answer_from
 from kyara_utils.chat.hosting import curl, look_at
 from kyara_utils.chat.library import library
@@ -22,8 +24,11 @@ from kyara_utils.chat.terminal import Terminal, grounded_text
 from kyara_utils.chat.views import render
 from kyara_utils.llm import Model, Request
 from kyara_utils.llm.streaming import TooLong, stream
+from kyara_utils.models import serving
 from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE
 from kyara_utils.models.deployment import OLLAMA_TEMPLATE, commands
+from kyara_utils.models.generation import Answer
+from kyara_utils.models.gguf_file import Field, write_gguf
 from kyara_utils.runs import KyaraError
 from kyara_utils.runs.finished import so_far
 
@@ -158,6 +163,18 @@ def test_what_no_passage_bears_becomes_the_fixed_sentence(index, write, reason):
     assert found.draft in grounded_text(found) or reason.endswith("says so")
 
 
+def test_passages_that_exceed_the_context_are_fewer(index):
+    """Long chunks and a small context are no reason to answer nothing."""
+
+    def answer(request):
+        if last(request).count("文件ID: ") > 1:
+            raise TooLong("toy: too long; start anew")
+        return text("好。")
+
+    found = answer_from(index, Scripted(answer, dialect="chat", style="full"), "書法的墨是什麼？")
+    assert len(found.passages) == 1 and found.draft == "好。"
+
+
 def test_both_scripts_find_the_same_passages(index):
     """Readers type what their keyboard gives them."""
     one, other = (index.search(query, 3) for query in ("書法的筆畫與墨", "书法的笔画与墨"))
@@ -227,6 +244,11 @@ def test_ollama_is_given_the_turns_of_training(system):
     assert environment.from_string(as_jinja(OLLAMA_TEMPLATE)).render(messages=messages) == ours
 
 
+def fields(architecture, turns):
+    found = {"general.architecture": Field(8, architecture)}
+    return found | ({"tokenizer.chat_template": Field(8, turns)} if turns else {})
+
+
 def test_commands_suit_the_model_at_hand(tmp_path):
     """A command with another family's precision or a file that is not there is worse than none."""
     gemma, llama = tmp_path / "my gemma", tmp_path / "llama"
@@ -235,13 +257,19 @@ def test_commands_suit_the_model_at_hand(tmp_path):
         (folder / "config.json").write_text(
             json.dumps({"model_type": "llama", "max_position_embeddings": 2048} | config)
         )
-    (gemma / "model.gguf").write_bytes(b"GGUF")
+    write_gguf(gemma / "model.gguf", fields("gemma3", "turns"), [])
     found = {command.engine: command for command in commands(gemma, "kyara")}
     assert list(found) == ["vLLM", "SGLang", "llama.cpp", "Ollama"]
     assert (
         f"vllm serve '{gemma}' --served-model-name kyara --dtype bfloat16 --max-model-len 8192" in found["vLLM"].shell
     )
     assert f"FROM {gemma}/model.gguf\n" in found["Ollama"].shell and "fp16" in found["vLLM"].note
+    for name, architecture, turns, word in (
+        ("base.gguf", "gemma3", "", 'TEMPLATE """{{ .Prompt }}"""\nPARAMETER num_ctx 8192\n'),
+        ("qwen.gguf", "qwen2", "turns", f"FROM {tmp_path}/qwen.gguf\nPARAMETER num_ctx 8192\n"),
+    ):
+        (llama_cpp, ollama) = commands(write_gguf(tmp_path / name, fields(architecture, turns), []), "kyara")
+        assert f"llama-server -m {tmp_path}/{name} " in llama_cpp.shell and word in ollama.shell
     other = {command.engine: command for command in commands(llama, "kyara")}
     assert "--dtype auto --context-length 2048" in other["SGLang"].shell and "Ollama" not in other
     assert "convert_hf_to_gguf.py" in other["llama.cpp, Ollama"].shell
@@ -269,6 +297,40 @@ def test_an_address_is_asked_what_it_can_do():
 def asked_of(reply):
     with loopback(reply) as (url, _):
         return list(look_at(url))
+
+
+def test_commands_of_the_pages_are_understood():
+    """A page shows what was typed once; an option renamed since leaves it telling lies."""
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/chat.md", "README.md"))
+    typed = re.findall(r"python -m kyara_utils ((?:chat|serve) [^`|<\n\[]+)", text)
+    assert len(typed) >= 5
+    for line in typed:
+        assert parser().parse_args(shlex.split(line)).command in ("chat", "serve")
+
+
+class Toy:
+    """In place of a loaded model and its tokenizer."""
+
+    def eval(self):
+        return self
+
+    def apply_chat_template(self, messages, **options):
+        return {"input_ids": [1, 2, 3]}
+
+
+def test_a_folder_that_is_served_streams_to_those_who_ask(monkeypatch):
+    """OpenAI's clients ask for a stream more often than not, and for the list of models first."""
+    monkeypatch.setattr(serving, "load_tokenizer", lambda folder: Toy())
+    monkeypatch.setattr(serving, "load_model", lambda folder, *options: Toy())
+    monkeypatch.setattr(serving, "choose_precision", lambda: ("cpu", "float32", ""))
+    monkeypatch.setattr(
+        serving, "generate", lambda model, tokenizer, asks: [Answer("玉山。", "stop", 2, [])] * len(asks)
+    )
+    with serving.FolderServer(Path("models/kyara-dpo"), port=0) as server:
+        (grown, last_one) = said(server.base_url)
+        found = list(look_at(server.base_url))
+    assert (grown.text, last_one.text, last_one.finish_reason) == ("玉山。", "玉山。", "stop")
+    assert found[0].state == "kyara-dpo" and found[1].state.endswith("玉山。") and not found[1].fix
 
 
 def command(*words):
@@ -310,6 +372,24 @@ def test_lines_of_a_pipe_are_answered(empty):
         command("chat", "smoke", "--max-tokens", "8"), input="你好\n/reset\n", env=empty, capture_output=True, text=True
     )
     assert done.returncode == 0 and "> 你好\n" in done.stdout and "> /reset\na new conversation" in done.stdout
+
+
+@pytest.mark.chain
+def test_the_tour_runs_before_anything_else(tmp_path, monkeypatch):
+    """Run all is the first thing that a visitor does: without a run it has to end, and to show what it says."""
+    import papermill
+
+    monkeypatch.setenv("KYARA_RUNS", str(tmp_path / "runs"))
+    short = {"turns": ["你好"], "compared": ["台灣最高的山是哪一座？"], "max_tokens": 8}
+    tour = papermill.execute_notebook(
+        str(ROOT / "notebooks/00_tour.ipynb"), str(tmp_path / "00.ipynb"), short, cwd=str(ROOT), progress_bar=False
+    )
+    outputs = [output for cell in tour.cells for output in cell.get("outputs", ())]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "models: base\nnot there yet: the models of 05_sft and 07_dpo" in said and "llama-server -m" in said
+    pages = [output["data"]["text/html"] for output in outputs if output["output_type"] == "display_data"]
+    assert len(pages) == 7 and all("kyara" in page for page in pages) and "你好" in pages[0]
+    assert not list((tmp_path / "runs").rglob("*.*"))
 
 
 def test_a_served_model_is_reached_by_its_own_check(empty):

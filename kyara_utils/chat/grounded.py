@@ -9,17 +9,20 @@ from dataclasses import dataclass
 
 from kyara_utils.chat.speakers import Speaker
 from kyara_utils.evaluation.reading.unanswerable import says_so
-from kyara_utils.knowledge.index.ranking import Index
+from kyara_utils.knowledge.index.ranking import Hit, Index
+from kyara_utils.llm.streaming import TooLong
 from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
 from kyara_utils.synthesis.citations import claims_of
 from kyara_utils.synthesis.cited import answer_cited
 from kyara_utils.synthesis.drafts import new_draft, passage, sentences
 from kyara_utils.synthesis.overlap import overlap
+from kyara_utils.synthesis.styles import style_of
 from kyara_utils.text.citation_form import NO_ANSWER
 from kyara_utils.text.normalise import script_of
 
 PASSAGES = 3  # shown to the model
+MORE = 4  # times as many are searched where each has to have a title of its own
 REASONS = {  # why a draft is refused, for people; a rule that is not here is named as it is
     "no_citation": "it cites nothing",
     "unknown_citation": "it cites a document that was not shown",
@@ -71,20 +74,41 @@ class Grounded:
 def answer_from(index: Index, speaker: Speaker, question: str, k: int = PASSAGES, attempts: int = 2) -> Grounded:
     """Search, let the model answer from the `k` best passages, check; the question stands alone, as the card's do.
 
-    A faulty draft is asked for again, `attempts` times in all, as in step 02.
+    A faulty draft is asked for again, `attempts` times in all, as in step 02. Of passages that together exceed the
+    model's context the last ones are left out.
     """
-    hits = index.search(question, k)
+    hits = _searched(index, question, k, style_of(speaker).titles)
     found = [{"id": hit.chunk_id, "doc_id": hit.doc_id, "title": hit.title, "text": hit.text} for hit in hits]
     language = "en" if script_of(question) == "en" else "zh-Hant"
     if not found:
         return Grounded(question, [], "", NO_ANSWER[language], "nothing is found", [])
-    draft = new_draft(found[0], "rag_cited") | {"question": question, "answerable": True, "context": found}
-    draft["hits"] = [hit | {"relevant": True} for hit in found]
-    answer_cited(speaker, [draft], language=language, attempts=attempts)
-    text = draft["answer"]
+    draft = _drafted(speaker, question, found, language, attempts)
+    text, found = draft["answer"], draft["context"]
     reason = "the model itself says so" if says_so(text) else reason_of(draft["rule"], draft["detail"])
     claims = [] if says_so(text) else checked_claims(text, found)
     return Grounded(question, found, text, NO_ANSWER[language] if reason else text, reason, claims)
+
+
+def _searched(index: Index, question: str, k: int, titles: bool) -> list[Hit]:
+    """The best passages; for a model that cites by titles the best one of each, since it cannot tell two of a title."""
+    if not titles:
+        return index.search(question, k)
+    best: dict[str, Hit] = {}
+    for hit in index.search(question, k * MORE):
+        best.setdefault(hit.title, hit)
+    return list(best.values())[:k]
+
+
+def _drafted(speaker: Speaker, question: str, found: list[Row], language: str, attempts: int) -> Row:
+    draft = new_draft(found[0], "rag_cited") | {"question": question, "answerable": True, "context": found}
+    draft["hits"] = [hit | {"relevant": True} for hit in found]
+    try:
+        answer_cited(speaker, [draft], language=language, attempts=attempts)
+    except TooLong:
+        if len(found) == 1:
+            raise
+        return _drafted(speaker, question, found[:-1], language, attempts)
+    return draft
 
 
 def reason_of(rule: str, detail: str) -> str:

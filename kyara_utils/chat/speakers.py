@@ -72,7 +72,7 @@ class Speaker:
     most: tokens of an answer, whatever is asked for; threads: of an embedded model, 0 for all cores.
     """
 
-    def __init__(self, model: Model, vocabulary: Path | None = None, most: int = 256, threads: int = 0):
+    def __init__(self, model: Model, vocabulary: Path | None = None, most: int = 512, threads: int = 0):
         self.model, self.most = model, most
         self._vocabulary, self._threads, self._server = vocabulary, threads, None
 

@@ -133,13 +133,17 @@ def _logprobs(model: Model) -> Finding:
 
 def _schema(model: Model) -> Finding:
     question = [{"role": "user", "content": '玉山在台灣嗎？請用 JSON 回答，例如 {"answer": "是"}。'}]
-    text = asked(model, model.urls[0], Request(question, max_tokens=32, schema=SCHEMA)).text
+    response = asked(model, model.urls[0], Request(question, max_tokens=48, schema=SCHEMA))
+    text = response.text
     try:
         held = json.loads(text).get("answer") in ("是", "否")
     except (ValueError, AttributeError):
         held = False
-    state = f"held: {text.strip()}" if held else f"not held: {' '.join(text.split())[:40]}"
-    return Finding("JSON schema", state if held else f"{state} (such answers are repaired, or asked again)")
+    shown = " ".join(text.split())[:40]
+    if held:
+        return Finding("JSON schema", f"held: {shown}")
+    why = "cut before its end" if response.truncated else "not held"
+    return Finding("JSON schema", f"{why}: {shown} (such answers are repaired, or asked again)")
 
 
 LOOKS: dict[str, Callable[[Model], Finding]] = {

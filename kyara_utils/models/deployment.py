@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kyara_utils.models.chat_templates import TURN_END
 from kyara_utils.models.gguf_export import ARCHITECTURES
+from kyara_utils.models.gguf_file import read_gguf
 
 ROOM = 8192  # tokens of context at most: what a model can do beyond costs memory that a chat does not need
 # Gemma's turns in Ollama's template language (Go's text/template), to the letter as `chat_templates.CHAT_TEMPLATE` puts
@@ -81,25 +82,30 @@ def _folder_commands(folder: Path, name: str, config: dict) -> list[Command]:
 
 
 def _gguf_commands(gguf: Path, name: str, room: int) -> list[Command]:
+    place, called = shlex.quote(str(gguf)), shlex.quote(name)
+    template = ollama_template(gguf)
+    note = "" if template else "Ollama has to know this family's turns by itself; look with --check"
+    created = f"cat > Modelfile <<'END'\n{modelfile(gguf, template, room)}END\nollama create {called} -f Modelfile"
     return [
-        Command(
-            "llama.cpp",
-            f"llama-server -m {shlex.quote(str(gguf))} --alias {shlex.quote(name)} --jinja -c {room} --port 8080",
-        ),
-        Command(
-            "Ollama",
-            f"cat > Modelfile <<'END'\n{modelfile(gguf, room)}END\n"
-            f"ollama create {shlex.quote(name)} -f Modelfile && ollama run {shlex.quote(name)}",
-        ),
+        Command("llama.cpp", f"llama-server -m {place} --alias {called} --jinja -c {room} --port 8080"),
+        Command("Ollama", f"{created} && ollama run {called}", note),
     ]
 
 
-def modelfile(gguf: Path, room: int = ROOM) -> str:
-    """Return an Ollama Modelfile for a Gemma GGUF: its turns, where they end, the context, greedy answers."""
-    return (
-        f'FROM {gguf}\nTEMPLATE """{OLLAMA_TEMPLATE}"""\n'
-        f'PARAMETER stop "{TURN_END}"\nPARAMETER num_ctx {room}\nPARAMETER temperature 0\n'
-    )
+def ollama_template(gguf: Path) -> str:
+    """Gemma's turns for a Gemma that has a chat template, bare text for a model without one, else ""."""
+    fields = read_gguf(gguf).fields
+    if "tokenizer.chat_template" not in fields:
+        return "{{ .Prompt }}"
+    known = {name for name, _ in ARCHITECTURES.values()}
+    return OLLAMA_TEMPLATE if fields["general.architecture"].value in known else ""
+
+
+def modelfile(gguf: Path, template: str, room: int = ROOM) -> str:
+    """Return an Ollama Modelfile: file, template if any, where Gemma's turns end, context, greedy answers."""
+    lines = [f"FROM {gguf}"] + ([f'TEMPLATE """{template}"""'] if template else [])
+    lines += [f'PARAMETER stop "{TURN_END}"'] if template == OLLAMA_TEMPLATE else []
+    return "\n".join([*lines, f"PARAMETER num_ctx {room}", "PARAMETER temperature 0"]) + "\n"
 
 
 def _conversion(folder: Path) -> Command:
