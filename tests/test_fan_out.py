@@ -3,11 +3,9 @@
 import os
 import random
 import signal
-import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +24,9 @@ from kyara_utils.runs.engine import map_batches
 
 BENCH = Path(__file__).parent / "bench"
 sys.path.insert(0, str(BENCH))
+from cluster import cluster as several_nodes  # noqa: E402
+from cluster import node  # noqa: E402
 from stub import stub  # noqa: E402
-
-MEGABYTE = 1 << 20
 
 
 def length(text: str) -> int:
@@ -91,33 +89,15 @@ def test_a_loaded_embedder_travels_by_name():
         assert pickle.loads(pickle.dumps(model)).__dict__ == state
 
 
-PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
-
-
-def node() -> dict:
-    """Options of a node of one CPU; a port that is named is not waited for, so a busy machine starts it, too."""
-    with ExitStack() as stack:
-        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
-        ports = {name: server.getsockname()[1] for name, server in zip(PORTS, free, strict=True)}
-    return {"num_cpus": 1, "object_store_memory": 100 * MEGABYTE} | ports
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes of one CPU on this machine."""
-    ray = pytest.importorskip("ray", reason="extra cluster is not installed")
+    pytest.importorskip("ray", reason="extra cluster is not installed")
     from ray._common.usage.usage_lib import usage_stats_enabled
-    from ray.cluster_utils import Cluster
 
     assert not usage_stats_enabled(), "Ray would report to its makers"
-    nodes = Cluster(initialize_head=True, head_node_args=node() | {"include_dashboard": False})
-    for _ in range(2):
-        nodes.add_node(**node())
-    nodes.wait_for_nodes(300)
-    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
+    with several_nodes(3) as nodes:
+        yield nodes
 
 
 def test_a_cluster_writes_the_bytes_of_one_process(cluster, tmp_path, monkeypatch):

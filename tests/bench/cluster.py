@@ -6,10 +6,11 @@ The endpoint is a loopback stub that sleeps, so three workers on two cores gain 
 as long as little is computed. Workers are warm: the time until the first batch is back is given apart.
 """
 
+import socket
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from record import Result, publish
@@ -21,21 +22,30 @@ from kyara_utils.llm.spread import SpreadClient
 
 LATENCY, PARALLEL, CALLS, RUNS = 0.5, 8, 480, 3
 STORE = 100 << 20  # bytes of a node's object store
+PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+
+
+def node() -> dict:
+    """Options of a node of one CPU; a port that is named is not waited for, so a busy machine starts it, too."""
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
+        ports = {name: server.getsockname()[1] for name, server in zip(PORTS, free, strict=True)}
+    return {"num_cpus": 1, "object_store_memory": STORE} | ports
 
 
 @contextmanager
 def cluster(nodes: int):
-    """A cluster of so many nodes with a CPU each."""
+    """A cluster of so many nodes of one CPU, all of them on this machine."""
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": STORE}
-    found = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    found = Cluster(initialize_head=True, head_node_args=node() | {"include_dashboard": False})
     for _ in range(nodes - 1):
-        found.add_node(**node)
+        found.add_node(**node())
+    found.wait_for_nodes(300)
     ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
     try:
-        yield
+        yield found
     finally:
         ray.shutdown()
         found.shutdown()
