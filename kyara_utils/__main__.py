@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--shipped", action="store_true", help="export what the last run of steps 01 to 04 took, cut, with a README"
     )
     calls.add_argument("--import", default="", dest="source", metavar="FILE", help="add the calls of such a file")
-    commands.add_parser("times", help="write the published run's times into the notebooks' first tables")
+    commands.add_parser("times", help="write the published run's times and address into the notebooks")
     commands.add_parser("doctor", help="show what this machine has and what is missing, with the fix")
     return top
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -51,8 +52,10 @@ def writable(folder: Path, purpose: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Models made once per machine: `$KYARA_CACHE`, else `~/.cache/kyara`."""
-    return writable(Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara"), "the cache folder")
+    """Models made once per machine: `$KYARA_CACHE`, else `~/.cache/kyara`, else, without a home, a temporary folder."""
+    given, home = os.environ.get("KYARA_CACHE"), Path.home()
+    fallback = home / ".cache" if os.access(home, os.W_OK) else Path(tempfile.gettempdir())
+    return writable(Path(given) if given else fallback / "kyara", "the cache folder")
 
 
 def live() -> bool:
@@ -61,13 +64,14 @@ def live() -> bool:
 
 
 def runs_dir(root: Path) -> Path:
-    """Where runs are written: `$KYARA_RUNS`, `/kaggle/working/runs` on Kaggle, else `runs/` in the repository.
+    """Where runs are written: `$KYARA_RUNS`, `/kaggle/working/runs` on Kaggle, else `runs/` in the repository, or in
+    the working folder where the repository is a read-only input.
 
     A live run lies in the folder `live` there, because it must not meet the calls that another run took in.
     """
     kaggle = "/kaggle/working/runs" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else ""
     given = os.environ.get("KYARA_RUNS") or kaggle
-    folder = Path(given).resolve() if given else root / "runs"
+    folder = Path(given).resolve() if given else (root if os.access(root, os.W_OK) else Path.cwd()) / "runs"
     return folder / "live" if live() else folder
 
 
