@@ -45,7 +45,8 @@ def test_trl_reads_its_layout(run, tmp_path):
 
     folder = tmp_path / "out"
     assert export("tiny", "trl", folder) == {f"{name}.parquet": rows for name, rows in SETS.items()}
-    for name, columns in (("base", {"messages"}), ("preferences", {"prompt", "chosen", "rejected"})):
+    pairs = {"prompt", "chosen", "rejected", "step", "rejected_cut"}
+    for name, columns in (("base", {"messages"}), ("preferences", pairs)):
         files = {"train": str(folder / f"{name}-train.parquet")}
         rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
         assert set(rows.column_names) >= columns and all(is_conversational(row) for row in rows)

@@ -181,6 +181,14 @@ def test_the_cards_say_what_a_stranger_must_know(run):
     assert head(planned["gguf"])["base_model"] == "me/tiny"
 
 
+def test_the_pairs_have_a_card_beside_the_data(run):
+    """Its snippet must name the files where they lie in the repository, not where the run keeps them."""
+    files = repositories("tiny", "me/tiny", "dataset")[0].files
+    card = files["PREFERENCES.md"].read_text(encoding="utf-8")
+    for part in head(card)["configs"][0]["data_files"]:
+        assert part["path"] in files and part["path"] in card.split("```python")[1]
+
+
 def test_licences_are_told_from_what_was_used(tmp_path):
     """CC BY on a set whose pairs Gemma wrote contradicts the terms that the same card invokes."""
     found = {"01_corpus_indexing": {"key": {"params": {"corpus": "bundled"}}, "folder": tmp_path, "outputs": {}}}

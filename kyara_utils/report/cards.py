@@ -6,7 +6,7 @@ stand.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,12 @@ def dataset_card(
     return _render("dataset_card.md.jinja", note=note, head=head, facts=facts, **values)
 
 
-def preference_card(name: str, manifests: Sequence[Row], facts: Row) -> str:
-    """Markdown card of a set of preference pairs, for the folder of its files `PAIR_FILES`.
+def preference_card(name: str, manifests: Sequence[Row], facts: Row, places: Mapping[str, str] = PAIR_FILES) -> str:
+    """Markdown card of a set of preference pairs; `places` are the files of its splits as seen from the card.
 
     `manifests` are those of the steps that made it; `facts` what `pair_facts.pair_facts` found.
     """
-    paths = [{"split": one.split, "path": PAIR_FILES[one.split]} for one in facts["sets"]]
+    paths = [{"split": one.split, "path": places[one.split]} for one in facts["sets"]]
     files = {part["split"]: part["path"] for part in paths}
     configs = [{"config_name": "default", "data_files": paths}] if paths else []
     head = data_metadata(name, facts, configs, PAIR_TAGS)

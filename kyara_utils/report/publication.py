@@ -29,9 +29,12 @@ def dataset_text(found: Found, data: Path, title: str, repository: str = "", lic
     return cards.dataset_card(title, manifests, read_csv(data / "language_distribution.csv"), facts=facts)
 
 
-def preference_text(found: Found, data: Path, title: str, licence: str = "") -> str:
-    """The card of step 06's pairs, to lie beside `preferences.parquet` and `held_out.parquet`."""
-    return cards.preference_card(title, [found[PAIRS]], pair_facts.pair_facts(found, data, licence))
+def preference_text(found: Found, data: Path, title: str, licence: str = "", published: bool = False) -> str:
+    """The card of step 06's pairs, to lie beside `preferences.parquet` and `held_out.parquet`, or, published, in the
+    repository of all sets."""
+    facts = pair_facts.pair_facts(found, data, licence)
+    places = {one.split: cards.file_of(one) for one in facts["sets"]} if published else cards.PAIR_FILES
+    return cards.preference_card(title, [found[PAIRS]], facts, places)
 
 
 def model_text(

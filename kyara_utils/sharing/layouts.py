@@ -20,9 +20,10 @@ TURN = pa.struct([("from", pa.string()), ("value", pa.string())])
 SOURCE_TEXTS = pa.list_(pa.struct([(name, pa.string()) for name in ("id", "title", "text")]))
 COMMON = {"id": str, "source": str, "passages": SOURCE_TEXTS}
 TRL = schema(messages=MESSAGES, lang=str, **COMMON)
-TRL_PAIR = schema(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES, **COMMON)
+NO_END = {"rejected_cut": bool, "step": bool}  # behind which answers no end of turn was written
+TRL_PAIR = schema(prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES, **COMMON, **NO_END)
 SHAREGPT = schema(conversations=pa.list_(TURN), lang=str, **COMMON)
-SHAREGPT_PAIR = schema(conversations=pa.list_(TURN), chosen=TURN, rejected=TURN, **COMMON)
+SHAREGPT_PAIR = schema(conversations=pa.list_(TURN), chosen=TURN, rejected=TURN, **COMMON, **NO_END)
 SEED = schema(**dict.fromkeys(("id", "lang", "source", "split", "system", "question", "answer", "passages"), str))
 
 
@@ -38,7 +39,7 @@ def fitting(record: Row, columns: pa.Schema) -> Row:
 
 def trl(row: Row, passages: list[Row]) -> Row:
     """`messages`, or `prompt`, `chosen` and `rejected`; further columns are left out by TRL's trainers."""
-    return row | {"passages": passages}
+    return row | _no_end(row) | {"passages": passages}
 
 
 def sharegpt(row: Row, passages: list[Row]) -> Row:
@@ -46,7 +47,7 @@ def sharegpt(row: Row, passages: list[Row]) -> Row:
     if not is_pair(row):
         return row | {"conversations": _turns(row["messages"]), "passages": passages}
     sides = {side: _turns(row[side])[0] for side in ("chosen", "rejected")}
-    return row | {"conversations": _turns(row["prompt"]), "passages": passages} | sides
+    return row | _no_end(row) | {"conversations": _turns(row["prompt"]), "passages": passages} | sides
 
 
 def misfit(row: Row) -> str:
@@ -71,6 +72,10 @@ def seed(row: Row, passages: list[Row], split: str) -> Row:
     system = next(iter(turns(row, "system")), "")
     known = {"question": question(row), "answer": answer(row), "system": system, "split": split}
     return fitting(row | known | {"passages": as_text(passages)}, SEED)
+
+
+def _no_end(row: Row) -> Row:
+    return {name: bool(row[name]) for name in NO_END} if is_pair(row) else {}
 
 
 def _turns(messages: list[dict[str, Any]]) -> list[Row]:

@@ -16,7 +16,7 @@ from kyara_utils.report import publication
 from kyara_utils.report.card_facts import UNKNOWN, data_licence, model_licence
 from kyara_utils.report.cards import file_of
 from kyara_utils.report.data_sets import sets_of
-from kyara_utils.report.site.entries import FILTERING, Found, path_of
+from kyara_utils.report.site.entries import FILTERING, PAIRS, Found, path_of
 from kyara_utils.runs import KyaraError, RowWriter, finished, trained_models
 from kyara_utils.runs.env import find_root, runs_dir, writable
 from kyara_utils.runs.files import replace_text
@@ -24,7 +24,7 @@ from kyara_utils.runs.schemas import stored_schema
 
 PLOTS = "09_plots"
 DATASET, MODEL, GGUF = "dataset", "model", "gguf"
-WEIGHTS = "model.gguf"
+WEIGHTS, PAIR_CARD = "model.gguf", "PREFERENCES.md"
 NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
 
 
@@ -99,6 +99,9 @@ class _Plan:
                 out.extend(one.rows())
         card = publication.dataset_text(self.found, self.data, _title(self.to), self.to, self.licence)
         replace_text(folder / "README.md", card)
+        if PAIRS in self.found:
+            pairs = (self.found, self.data, f"{_title(self.to)}-preferences", self.licence)
+            replace_text(folder / PAIR_CARD, publication.preference_text(*pairs, published=True))
         licence = data_licence(self.found, self.licence)
         shown = UNKNOWN if UNKNOWN in licence.values() else licence.get("license_name", licence["license"])
         return Repository(DATASET, self.to, shown, _files(folder))
