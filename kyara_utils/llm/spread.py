@@ -76,7 +76,8 @@ class SpreadClient(Client):
         requests, before = list(requests), dict(self.usage)
         if not self.model.batch and self._missing(requests):
             self._take_in()
-            self._spread(self._missing(requests), check, reasks)
+            if missing := self._missing(requests):
+                self._spread(missing, check, reasks)
         # what is new is about to be read, and counted, as stored
         self.usage["stored"] -= self.usage["calls"] - before["calls"]
         self.spent -= self.usage["cost"] - before["cost"]
