@@ -184,6 +184,16 @@ def test_a_sentence_that_says_less_or_more_leaves_the_short_answer(told):
     assert asked[0]["kind"] == "rag_short" and asked[0]["answer"] == "3952公尺"
 
 
+def test_both_kinds_have_their_share_of_unanswerable_rows():
+    asked = add_readings(drafts(200), POOL, distractors=1, unanswerable_share=0.25)
+    client = Scripted(lambda request: text(SENTENCES[questions_in(request)]), dialect="chat", style="brief")
+    assert cite_short_answers(client, asked, 0.5) == 100
+    without = [
+        sum(not draft["answerable"] for draft in asked if draft["kind"] == kind) for kind in ("rag_short", "rag_cited")
+    ]
+    assert min(without) >= 15 and sum(without) == 50
+
+
 def questions_in(request) -> str:
     return next(question for question in SENTENCES if question in last(request))
 

@@ -28,7 +28,7 @@ def cite_short_answers(
     Those get kind `rag_cited` and an `answer` of one sentence with 【id】 of the source; of the unanswerable ones only
     the kind changes. A draft whose sentence breaks a rule in all `attempts` stays a short answer: nothing is lost.
     """
-    chosen = share_of(drafts, share, seed)
+    chosen = share_of(drafts, share, seed + 1)  # with `seed` it would be those that `add_readings` made unanswerable
     for draft in chosen:
         if not draft["answerable"]:
             draft |= {"kind": KIND, "cited": "none, unanswerable by construction"}
