@@ -45,6 +45,22 @@ def test_an_edited_item_is_listed_with_its_witness() -> None:
     assert near_items([], np.empty((0, 4096), np.float32), items, bags(questions), 0.8) == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "cosine", "listed"),
+    [
+        ("台灣最高的山峰是哪一座？", 0.82, True),
+        ("台灣最高的山峰是哪一座？", 0.78, False),
+        ("本島第一高峰叫什麼名字？", 0.88, False),
+        ("本島第一高峰叫什麼名字？", 0.92, True),
+    ],
+)
+def test_other_words_must_lie_nearer_than_an_edit(asked: str, cosine: float, listed: bool) -> None:
+    """A neighbour in subject has other words; only one that means nearly the same is worth a person's look."""
+    vector = np.array([[cosine, np.sqrt(1 - cosine**2)]], np.float32)
+    items = {"m1": "台灣最高的山是哪一座？"}
+    assert len(near_items([row(asked)], vector, items, np.array([[1.0, 0.0]], np.float32), 0.8)) == listed
+
+
 def test_the_question_of_a_row_with_documents_is_what_is_compared() -> None:
     """A leak stands behind pages of documents as well; options are no part of an item's question."""
     leak = row("# 文件\n" + "長文。" * 50 + "台灣的最高峰是哪一座山？", meta='{"question": "台灣的最高峰是哪一座山？"}')

@@ -1,8 +1,8 @@
 """Benchmark items that rows come near, for a person to look at: edits and paraphrases that share no long span.
 
 The nearest item of each row by the embeddings of both questions. No row is removed for it: a small embedder also finds
-questions near that only share a subject. Beside the cosine stands the share of common character 3-grams, which tells an
-edited item (high) from a paraphrase or a neighbour (low).
+questions near that only share a subject. The share of common character 3-grams tells an edited item (high) from a
+paraphrase or a neighbour (low), so a row that shares few must lie at half the distance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLOCK = 4096  # rows compared at once
+EDITED = 0.4  # share of common 3-grams of an edited item; with one character in ten edited it is 0.5 or more
 SHOWN = 200  # characters of a question in the table
 
 
@@ -30,6 +31,7 @@ def near_items(
 ) -> list[Row]:
     """Return {id, item, cosine, overlap, asked, question} of rows near an item, the nearest first; one line a row.
 
+    cosine: from which a row is listed that looks like an edit of the item; a paraphrase must lie at half the distance.
     vectors: float32 [rows, d] of `asked(row)`; items: {item id: text}; item_vectors: float32 [items, d] of
     `item_question`; all of length 1. Time is rows × items: a million rows and 3,000 items are 2 TFLOP.
     """
@@ -41,7 +43,9 @@ def near_items(
         nearest = products.argmax(axis=1)
         values = products[np.arange(len(nearest)), nearest]
         for at in np.flatnonzero(values >= cosine):
-            found.append(_line(rows[start + at], names[nearest[at]], items[names[nearest[at]]], float(values[at])))
+            name = names[nearest[at]]
+            line = _line(rows[start + at], name, items[name], float(values[at]))
+            found += [line] if line["overlap"] >= EDITED or values[at] >= (1 + cosine) / 2 else []
     return sorted(found, key=lambda line: (-line["cosine"], line["id"]))
 
 

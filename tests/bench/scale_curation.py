@@ -32,7 +32,7 @@ from kyara_utils.runs.stored_rows import having, stored
 from kyara_utils.runs.tables import RowWriter, content_id, write_rows
 
 ROWS = (10_000, 20_000, 50_000, 100_000)
-LIMIT = 1536.0  # MB
+LIMIT = 4096.0  # MB
 DIMENSIONS = 256
 CORPUS = Path(filters.__file__).parents[1] / "data" / "corpus"
 PARTS = ("read", "language", "quality", "exact", "near", "picture", "semantic", "contamination", "select", "write")
@@ -85,7 +85,9 @@ def vectors(count: int) -> np.ndarray:
     spectrum = (1.0 / np.sqrt(1 + np.arange(DIMENSIONS))).astype(np.float32)
     topics = rng.standard_normal((max(8, count // 200), DIMENSIONS), np.float32)
     found = topics[rng.integers(0, len(topics), count)]
-    found += rng.standard_normal((count, DIMENSIONS), np.float32)
+    for start in range(0, count, 1 << 16):  # the same numbers as at once
+        part = found[start : start + (1 << 16)]
+        part += rng.standard_normal(part.shape, np.float32)
     found *= spectrum
     copies = rng.choice(count, count // 20, replace=False)
     found[copies] = found[rng.integers(0, count, len(copies))]
