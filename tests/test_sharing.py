@@ -195,7 +195,7 @@ def test_licences_are_told_from_what_was_used(tmp_path):
     assert data_licence(found)["license"] == "cc-by-4.0"
     found["02_rag_sft_synthesis"] = {"key": {"params": {"model": "gemma-3-27b"}}, "folder": tmp_path, "outputs": {}}
     assert data_licence(found)["license_name"] == "cc-by-4.0-and-gemma-terms"
-    for kind, licence in (("gemma2", "gemma"), ("gemma4", "unknown"), ("qwen2", "unknown")):
+    for kind, licence in (("gemma2", "gemma"), ("gemma3n_text", "gemma"), ("gemma4", "unknown"), ("qwen2", "unknown")):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
         assert model_licence(tmp_path) == licence and model_licence(tmp_path, "mit") == licence.replace(
             "unknown", "mit"

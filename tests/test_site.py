@@ -118,7 +118,7 @@ def test_the_first_page_names_the_judges(run):
 
 def test_the_command_names_the_page(run, capsys):
     assert main(["report", "tiny"]) == 0 and "report/index.html" in capsys.readouterr().out
-    assert main(["report", "nothing"]) == 1 and "no finished step" in capsys.readouterr().err
+    assert main(["report", "nothing"]) == 1 and "no recipe nothing" in capsys.readouterr().err
 
 
 def test_of_many_rows_an_even_sample_is_shown(run, monkeypatch):

@@ -19,7 +19,7 @@ from kyara_utils.runs.tables import Row
 
 UNKNOWN, BUNDLED = "unknown", "cc-by-4.0"
 GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
-GEMMA_TYPES = re.compile(r"gemma[23]?(_text)?")  # model types under the Gemma terms; Gemma 4 is Apache-2.0
+GEMMA_TYPES = re.compile(r"gemma(2|3n?)?(_text)?")  # model types under the Gemma terms; Gemma 4 is Apache-2.0
 LANGUAGES = {"zh-Hant": "zh", "zh-Hans": "zh", "en": "en", "mixed": "zh"}  # the Hub's ISO 639-1
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 PAIR_MODELS, OWN = ("chosen_model", "rejected_model"), ("sft_base", "sft", "dpo")  # of 06; what the run trains
