@@ -432,9 +432,11 @@ def test_semantic_bounds_lose_no_pair(clusters: int) -> None:
     assert ids(kept) == reference_cover(rows, vectors, 0.97) and len(rejects) > 100
 
 
+@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(("width", "spread"), [(300, 1.0), (300, 0.1), (24, 1.0), (2, 1.0), (1, 0.0)])
-def test_codes_find_every_close_pair(width: int, spread: float) -> None:
+def test_codes_find_every_close_pair(width: int, spread: float, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounding, cut coordinates and left-out axes may let a pair through, never lose one; most are told apart."""
+    monkeypatch.setattr(codes, "exact_bytes", lambda: exact)
     rng = np.random.default_rng(width)
     vectors = rng.normal(size=(700, width)) * np.linspace(1, 0.05, width) ** 3 * spread
     vectors[:, 0] += 1.5 - spread

@@ -11,12 +11,17 @@ import pytest
 from scripted import Scripted, last, text
 
 from kyara_utils.curation import rows as rows_of_step
-from kyara_utils.curation import scorers
+from kyara_utils.curation import scorers, selection
+from kyara_utils.curation.filters import ranked_lines
+from kyara_utils.curation.open_tags import tag_by_model
 from kyara_utils.curation.quality_scores import by_digits, by_odds
 from kyara_utils.curation.selection import with_tokens
+from kyara_utils.curation.tag_merging import tag_measures
 from kyara_utils.knowledge.vector_store import VectorStore
 from kyara_utils.llm import expected
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.schemas import CONVERSATION
+from kyara_utils.runs.stored_rows import stored
 
 torch = pytest.importorskip("torch")
 TRUTH = Path(__file__).resolve().parents[1].parent / "shared" / "ground_truth"
@@ -66,6 +71,24 @@ def test_a_row_without_a_score_stands_behind_all_others() -> None:
     assert rows[0]["score"] is None and rows[1]["score"] < 0
     assert rows_of_step.best_first(rows) == [1, 0]
     assert json.loads(rows[0]["scores"]) == {"odds": None}
+
+
+def test_rows_on_disk_are_tagged_scored_and_chosen_like_a_list() -> None:
+    """From tags to the refined set a million rows must go the way of a dozen, in every table that is written."""
+    plain = [row(f"第{at}題怎麼做？", "先想一想。" * (1 + at % 4)) for at in range(40)]
+    plain = [{key: value for key, value in item.items() if key != "tags"} for item in plain]
+    empty = dict.fromkeys(set(CONVERSATION.names) - plain[0].keys())  # which a table reads as null
+    plain = [item | empty for item in plain]
+    client = Scripted(lambda request: text("數學、想法") if request.max_tokens > 1 else marks(好=0.5, 差=0.1))
+    found = []
+    for rows in (plain, stored(plain, CONVERSATION)):
+        rows, tags = tag_by_model(client, rows, lambda names: np.eye(len(names), dtype=np.float32))
+        rows = with_tokens(scorers.score_rows(rows, ["odds"], client, VectorStore(":memory:")), len)
+        rows = selection.choose(rows, "score", 0.3)
+        best = selection.refined_set(rows)
+        shown = (selection.selection_rows(rows), selection.compared_ways(rows), scorers.agreement(rows), tags)
+        found.append((list(rows), list(best), *shown, ranked_lines(rows), tag_measures(rows, best)))
+    assert found[0] == found[1] and len(found[0][1]) == 12 and len(found[0][0][0]["call_ids"]) == 2
 
 
 def test_the_first_scorer_decides_and_all_are_kept() -> None:
