@@ -174,9 +174,11 @@ def test_the_tour_and_a_plain_papermill_call(runs):
     try:
         notebooks = runs / "plain"
         notebooks.mkdir()
+        asked = (runs / "smoke/calls.sqlite").read_bytes()
         papermill.execute_notebook(
             str(ROOT / "notebooks/00_tour.ipynb"), str(notebooks / "00.ipynb"), cwd=str(ROOT), progress_bar=False
         )
+        assert (runs / "smoke/calls.sqlite").read_bytes() == asked
         values = manifest(runs, "03_math_personahub")["key"]["params"]
         notebook = str(ROOT / "notebooks/03_math_personahub.ipynb")
         before = manifest(runs, "03_math_personahub")

@@ -1,9 +1,11 @@
 """Talking to a run: streams, conversations, checked answers from an index, the terminal, serving and its check."""
 
+import functools
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +16,14 @@ import pytest
 from loopback import loopback
 from scripted import Scripted, last, text
 
-from kyara_utils.__main__ import parser
+from kyara_utils.__main__ import main, parser
+from kyara_utils.chat import views
 from kyara_utils.chat.grounded import answer_from
 from kyara_utils.chat.hosting import curl, look_at
 from kyara_utils.chat.library import library
 from kyara_utils.chat.speakers import Speaker, choose, missing, models_of
 from kyara_utils.chat.talk import Talk
 from kyara_utils.chat.terminal import Terminal, grounded_text
-from kyara_utils.chat.views import render
 from kyara_utils.llm import Model, Request
 from kyara_utils.llm.streaming import TooLong, stream
 from kyara_utils.models import serving
@@ -120,6 +122,14 @@ def test_the_terminal_takes_commands_and_goes_on_after_an_error():
     assert [turn["content"] for turn in asked[2]["messages"]] == ["說中文。", "再見"]
 
 
+def test_answers_from_the_index_have_no_system_prompt(index, capsys):
+    """A setting that is taken and has no effect is worse than one that is refused."""
+    written = []
+    Terminal(Talk(Scripted(None)), written.append, index).run(iter(["/system 說中文。", "/quit"]))
+    assert written == ["with --rag every question stands alone, without a system prompt · /quit ends\n"]
+    assert main(["chat", "smoke", "--rag", "--system", "說中文。"]) == 1 and "no system turn" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def index():
     with library({}, every=70) as opened:
@@ -181,12 +191,40 @@ def test_both_scripts_find_the_same_passages(index):
     assert [hit.chunk_id for hit in one] == [hit.chunk_id for hit in other]
 
 
+class Shown:
+    """Stands in for IPython's display: one output and all that was drawn into it."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def __call__(self, bundle, raw, display_id):
+        self.drawn.append(bundle)
+        return self
+
+    def update(self, bundle, raw):
+        self.drawn.append(bundle)
+
+
+def test_a_conversation_grows_in_one_output_and_goes_on_in_the_next(monkeypatch):
+    """A stored notebook keeps what was drawn last: the whole of it, and nothing that stands above already."""
+    first, second = Shown(), Shown()
+    monkeypatch.setattr(views, "EVERY", 0.0)
+    with loopback(lambda body: f"答{len(body['messages'])}。好。") as (url, _):
+        talk = Talk(Speaker(model(url)), "說中文。")
+        for output, turns in ((first, ["一", "二"]), (second, ["三"])):
+            monkeypatch.setattr("IPython.display.display", output)
+            views.converse(talk, turns)
+    assert len(first.drawn) > 6 and first.drawn[0]["text/plain"] == "system: 說中文。\n> 一\n答2"
+    assert first.drawn[-1]["text/plain"] == "system: 說中文。\n> 一\n答2。好。\n> 二\n答4。好。"
+    assert second.drawn[-1]["text/plain"] == "> 三\n答6。好。" and "說中文" not in second.drawn[-1]["text/html"]
+
+
 def test_what_a_model_wrote_is_no_markup():
     """A notebook executes HTML that is put into it."""
     hostile = "<script>alert(1)</script>"
     for page in (
-        render("conversation", system=hostile, rounds=[(hostile, hostile)], name=hostile),
-        render("table", names=[hostile], rows=[{"question": hostile, "answers": {hostile: hostile}}]),
+        views.render("conversation", system=hostile, rounds=[(hostile, hostile)], name=hostile),
+        views.render("table", names=[hostile], rows=[{"question": hostile, "answers": {hostile: hostile}}]),
     ):
         assert "<script" not in page and "&lt;script&gt;" in page
 
@@ -337,6 +375,12 @@ def command(*words):
     return [sys.executable, "-m", "kyara_utils", *words, "--threads", "1"]
 
 
+def spawned(words, environment):
+    """A terminal with its own Ctrl-C, which a test suite in the background would hand down as ignored."""
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return pexpect.spawn(words[0], words[1:], env=environment, encoding="utf-8", timeout=300, preexec_fn=heard)
+
+
 @pytest.fixture
 def empty(tmp_path):
     """The environment of a machine on which nothing has run."""
@@ -345,9 +389,7 @@ def empty(tmp_path):
 
 def test_a_real_terminal_talks_to_the_embedded_model(empty, tmp_path):
     """Prompt, answer, commands and end, as a person meets them; nothing is left in the runs folder."""
-    child = pexpect.spawn(
-        *_spawned(command("chat", "smoke", "--max-tokens", "8")), env=empty, encoding="utf-8", timeout=300
-    )
+    child = spawned(command("chat", "smoke", "--max-tokens", "8"), empty)
     child.expect("not there yet: the models of 05_sft and 07_dpo")
     child.expect("base of smoke")
     child.expect("\r\n> ")
@@ -356,14 +398,10 @@ def test_a_real_terminal_talks_to_the_embedded_model(empty, tmp_path):
     assert child.match[1].strip() and "error" not in child.match[1]
     child.sendline("/system 用英文回答。")
     child.expect("a new conversation, system prompt: 用英文回答。")
-    child.sendline("/quit")
+    child.sendintr()
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0 and not list(tmp_path.rglob("*.sqlite"))
-
-
-def _spawned(words):
-    return words[0], words[1:]
 
 
 def test_lines_of_a_pipe_are_answered(empty):
@@ -394,7 +432,7 @@ def test_the_tour_runs_before_anything_else(tmp_path, monkeypatch):
 
 def test_a_served_model_is_reached_by_its_own_check(empty):
     """The printed address has to answer, and to stop when it is told to."""
-    child = pexpect.spawn(*_spawned(command("serve", "smoke", "--port", "0")), env=empty, encoding="utf-8", timeout=300)
+    child = spawned(command("serve", "smoke", "--port", "0"), empty)
     child.expect(r"answers at (http\S+/v1)\r")
     url = child.match[1]
     child.expect("Ctrl-C stops it")

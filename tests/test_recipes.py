@@ -188,8 +188,8 @@ def test_the_paper_scale_recipe_runs_whole_in_miniature(root, student, tmp_path)
         patch.setenv("KYARA_ROOT", str(root))
         patch.setenv("KYARA_RUNS", str(tmp_path))
         tour = papermill.execute_notebook(
-            str(ROOT / "notebooks/00_tour.ipynb"), str(tmp_path / "tour.ipynb"), {"recipe": "gemma-2-2b"},
-            progress_bar=False, cwd=str(root), kernel_name="python3",
+            str(ROOT / "notebooks/00_tour.ipynb"), str(tmp_path / "tour.ipynb"),
+            {"recipe": "gemma-2-2b", "max_tokens": 16}, progress_bar=False, cwd=str(root), kernel_name="python3",
         )  # fmt: skip
     said = "".join(output.get("text", "") for cell in tour.cells for output in cell.get("outputs", ()))
-    assert "models: sft, dpo" in said and (folder / "calls.sqlite").read_bytes() == before
+    assert "models: base, sft, dpo" in said and (folder / "calls.sqlite").read_bytes() == before

@@ -28,7 +28,7 @@ REASONS = {  # why a draft is refused, for people; a rule that is not here is na
     "unknown_citation": "it cites a document that was not shown",
     "unsupported_citation": "a cited passage does not say what it is cited for",
     "citation_form": "its citations are not in the form 【id】",
-    "truncated": "it has no end",
+    "truncated": "it does not come to its end",
     "empty": "the model said nothing",
     "unsupported": "its words do not stand in the passages",
     "foreign_number": "it holds a number that no passage holds",

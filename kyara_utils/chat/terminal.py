@@ -15,6 +15,7 @@ from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.finished import so_far
 
 HELP = "/system TEXT sets the system prompt and begins anew · /reset begins anew · /quit ends"
+ALONE = "with --rag every question stands alone, without a system prompt · /quit ends"
 PROMPT = "> "
 SHOWN = 160  # characters of a passage under an answer
 Write = Callable[[str], object]
@@ -22,13 +23,15 @@ Write = Callable[[str], object]
 
 def chat(recipe: str, name: str, rag: bool, system: str, most: int, threads: int) -> int:
     """Talk to a model of a recipe until the end of input; return 1 where a line of a pipe could not be answered."""
+    if rag and system:
+        raise KyaraError("--rag asks in the card's format, which has no system turn; leave --system out")
     found, interactive = so_far(recipe), sys.stdin.isatty()
     model = choose(found, name)
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(model, vocabulary_of(found), most, threads))
         index = opened.enter_context(library(found)) if rag else None
         terminal = Terminal(Talk(speaker, system), _write, index)
-        told = [missing(recipe, found), f"{model.name} of {recipe}{_sources(index)} · {HELP}"]
+        told = [missing(recipe, found), f"{model.name} of {recipe}{_sources(index)} · {ALONE if rag else HELP}"]
         _write("".join(f"{line}\n" for line in told if line))
         terminal.run(lines(interactive))
     return int(terminal.failed and not interactive)
@@ -44,13 +47,14 @@ def _sources(index: Index | None) -> str:
 
 
 def lines(interactive: bool) -> Iterator[str]:
-    """What the user types until the end of input; lines of a pipe are echoed, so that its output can be read."""
+    """What the user types, until Ctrl-D or Ctrl-C; lines of a pipe are echoed, so that its output can be read."""
     if interactive:
         import readline  # noqa: F401  arrow keys and history in `input`
     while True:
         try:
             line = input(PROMPT)
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            sys.stdout.write("\n" if interactive else "")
             return
         if not interactive:
             sys.stdout.write(f"{line}\n")
@@ -89,6 +93,9 @@ class Terminal:
 
     def _command(self, text: str) -> None:
         name, _, rest = text.partition(" ")
+        if self.index is not None:
+            self.write(f"{ALONE}\n")
+            return
         if name == "/system":
             self.talk.system = rest.strip()
         if name not in ("/system", "/reset"):

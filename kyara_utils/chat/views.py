@@ -43,20 +43,20 @@ class Output:
 
 
 def converse(talk: Talk, turns: Iterable[str]) -> None:
-    """Say the turns one after the other; the conversation grows in one output."""
-    output = Output()
+    """Say the turns one after the other; what is said here grows in one output, the system prompt at its very start."""
+    output, said, system = Output(), [], "" if talk.rounds else talk.system
     for turn in turns:
         for response in talk.say(turn):
-            output.draw(*_conversation(talk, Round(turn, response.text)))
-    output.draw(*_conversation(talk), last=True)
+            output.draw(*_conversation(talk, system, [*said, Round(turn, response.text)]))
+        said.append(talk.rounds[-1])
+    output.draw(*_conversation(talk, system, said), last=True)
 
 
-def _conversation(talk: Talk, *growing: Round) -> tuple[str, str]:
-    rounds = [(one.asked, _shown(one.said, one.cut)) for one in (*talk.rounds, *growing)]
-    plain = [f"system: {talk.system}"] if talk.system else []
-    plain += [line for asked, said in rounds for line in (f"> {asked}", said)]
-    name = talk.speaker.model.name
-    return render("conversation", system=talk.system, rounds=rounds, name=name), "\n".join(plain)
+def _conversation(talk: Talk, system: str, said: Sequence[Round]) -> tuple[str, str]:
+    rounds = [(one.asked, _shown(one.said, one.cut)) for one in said]
+    plain = [f"system: {system}"] if system else []
+    plain += [line for asked, answer in rounds for line in (f"> {asked}", answer)]
+    return render("conversation", system=system, rounds=rounds, name=talk.speaker.model.name), "\n".join(plain)
 
 
 def _shown(text: str, cut: bool) -> str:
