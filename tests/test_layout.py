@@ -33,7 +33,7 @@ ALLOWED = {  # room: the rooms it may import; __main__ and doctor stand on the r
     "preference": FLOOR | {"knowledge", "training", "stats", "curation", "synthesis"},
     "evaluation": FLOOR | {"stats", "curation", "preference"},
     "chat": FLOOR | {"knowledge", "synthesis", "evaluation"},
-    "report": GROUND | {"stats"},
+    "report": GROUND | {"stats", "models"},
     "sharing": GROUND | {"models", "report"},
 }
 

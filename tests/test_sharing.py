@@ -11,7 +11,7 @@ from run_folder import finished_run
 from kyara_utils.__main__ import main
 from kyara_utils.models.gguf_file import Field, write_gguf
 from kyara_utils.report import cards
-from kyara_utils.report.card_facts import data_licence, model_licence
+from kyara_utils.report.card_facts import data_licence, known_as, model_licence
 from kyara_utils.report.data_sets import passage_ids, sets_of
 from kyara_utils.runs import finished, manifest, read_rows, write_csv
 from kyara_utils.sharing.repositories import repositories
@@ -168,6 +168,7 @@ def test_the_cards_say_what_a_stranger_must_know(run):
     assert head(card)["size_categories"] == ["n<1K"] and head(card)["language"] == ["zh"]
     for words in ('load_dataset("me/tiny", "base"', "| near | 30 | 20 |", "copying 10", "33.3 % held Simplified"):
         assert words in card
+    assert "| questions and answers | qwen-0.5b (Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF) |" in card
     card = planned["model"]
     assert head(card)["datasets"] == ["me/tiny"] and head(card)["license"] == "gemma"
     assert head(card)["model-index"][0]["results"]
@@ -193,7 +194,8 @@ def test_licences_are_told_from_what_was_used(tmp_path):
     """CC BY on a set whose pairs Gemma wrote contradicts the terms that the same card invokes."""
     found = {"01_corpus_indexing": {"key": {"params": {"corpus": "bundled"}}, "folder": tmp_path, "outputs": {}}}
     assert data_licence(found)["license"] == "cc-by-4.0"
-    found["02_rag_sft_synthesis"] = {"key": {"params": {"model": "gemma-3-27b"}}, "folder": tmp_path, "outputs": {}}
+    found["02_rag_sft_synthesis"] = {"key": {"params": {"model": "vllm"}}, "folder": tmp_path, "outputs": {}}
+    assert known_as("vllm") == "vllm (google/gemma-2-2b-it)"  # an alias does not hide who wrote
     assert data_licence(found)["license_name"] == "cc-by-4.0-and-gemma-terms"
     for kind, licence in (("gemma2", "gemma"), ("gemma3n_text", "gemma"), ("gemma4", "unknown"), ("qwen2", "unknown")):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))

@@ -6,13 +6,17 @@ Everything is read from the manifests and tables of finished steps. A licence th
 
 import json
 import re
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.report.data_sets import CONVERSATIONS, CORPUS, PREFERENCES, DataSet, sets_of
+import yaml
+
+from kyara_utils.models.packages import MODEL_FILES
+from kyara_utils.report.data_sets import CONVERSATIONS, CORPUS, DataSet, pair_sets, sets_of
 from kyara_utils.report.site.entries import DPO, FILTERING, MATHS, PAIRS, SFT, SYNTHESIS, Found, path_of
 from kyara_utils.runs import read_csv, trained_models
+from kyara_utils.runs.env import find_root
 from kyara_utils.runs.files import read_json
 from kyara_utils.runs.schemas import stored_schema
 from kyara_utils.runs.tables import Row
@@ -125,19 +129,26 @@ def _cut(value: Any) -> Any:
 
 def _writers(found: Found) -> list[Row]:
     """{part, models} of the models whose words the set holds; what the run trained is named by its base."""
-    base = str(_params(found, SFT).get("base_model", ""))
-    paired = dict.fromkeys(
-        row[side]
-        for one in sets_of(found) if one.name == PREFERENCES
-        for row in one.rows(["id", *PAIR_MODELS]) for side in PAIR_MODELS
-    )  # fmt: skip
-    models = [f"{name} (trained from {base})" if name in OWN else name for name in paired if name not in ("", None)]
+    base = known_as(str(_params(found, SFT).get("base_model", "")))
+    rows = chain.from_iterable(one.rows(["id", *PAIR_MODELS]) for one in pair_sets(found))
+    paired = dict.fromkeys(row[side] for row in rows for side in PAIR_MODELS)
     parts = [
         ("questions and answers", [_params(found, SYNTHESIS).get("model", "")]),
         ("maths", [_params(found, MATHS).get("model", "")]),
-        ("answers of pairs", models),
+        ("answers of pairs", paired),
     ]
-    return [{"part": part, "models": names} for part, names in parts if any(names)]
+    shown = {one: f"{one}, trained from {base}" for one in OWN}
+    named = [(part, [shown.get(one) or known_as(one) for one in names if one]) for part, names in parts]
+    return [{"part": part, "models": models} for part, models in named if models]
+
+
+def known_as(name: str) -> str:
+    """A model's name in params/models.yaml with that under which others know it: its id, or its file's repository."""
+    known = yaml.safe_load((find_root() / "params" / "models.yaml").read_text(encoding="utf-8")) or {}
+    entry = known.get(name) or {}
+    file = MODEL_FILES.get(entry.get("package", ""))
+    real = file.hub if file else str(entry.get("model", ""))
+    return f"{name} ({real})" if real not in ("", name) else name
 
 
 def _sources(found: Found) -> list[tuple[str, Any]]:

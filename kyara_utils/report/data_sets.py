@@ -42,21 +42,27 @@ class DataSet:
 def sets_of(found: Found) -> list[DataSet]:
     """The sets of the finished steps that hold a row, in the order in which a card lists them.
 
-    The split `test` is what 05 held out of the training rows, and 06 of the pairs.
+    The split `test` is what 05 held out of the training rows, and 06 of the pairs. Reads the origin of every training
+    row once, to know the passages.
     """
     held = _ids(path_of(found, SFT, "held_out_parquet"))
     sets = []
     for name in CONVERSATIONS:
         if path := path_of(found, FILTERING, name):
             sets += [DataSet(name, TRAIN, (path,), held), DataSet(name, TEST, (path,), held, only=True)]
-    for split, table in ((TRAIN, PREFERENCES), (TEST, "held_out")):
-        if path := path_of(found, PAIRS, table):
-            sets.append(DataSet(PREFERENCES, split, (path,)))
+    sets += pair_sets(found)
     if path := path_of(found, CORPUS, "chunks"):
         named = frozenset(name for row in _training_rows(sets) for name in passage_ids(row))
         sets.append(DataSet(PASSAGES, TRAIN, (path,), named, only=True))
     if paths := [path for step in (SYNTHESIS, MATHS, FILTERING, PAIRS) if (path := path_of(found, step, REJECTS))]:
         sets.append(DataSet(REJECTS, TRAIN, tuple(paths)))
+    return [one for one in sets if one.count]
+
+
+def pair_sets(found: Found) -> list[DataSet]:
+    """The two splits of the pairs, as far as they hold one."""
+    paths = [(split, path_of(found, PAIRS, table)) for split, table in ((TRAIN, PREFERENCES), (TEST, "held_out"))]
+    sets = [DataSet(PREFERENCES, split, (path,)) for split, path in paths if path]
     return [one for one in sets if one.count]
 
 

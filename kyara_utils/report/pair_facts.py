@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from kyara_utils.report.card_facts import columns_of, csv_of, data_languages, data_licence, example_of, size_category
-from kyara_utils.report.data_sets import PREFERENCES, REJECTS, TEST, TRAIN, sets_of
+from kyara_utils.report.data_sets import PREFERENCES, REJECTS, TEST, TRAIN, pair_sets
 from kyara_utils.report.site.entries import PAIRS, Found, path_of
 from kyara_utils.runs import iter_rows
 from kyara_utils.runs.tables import Row
@@ -26,7 +26,7 @@ PUBLISHED = "a published set, or a file of the user's"
 
 def pair_facts(found: Found, data: Path, licence: str = "") -> Row:
     """Facts of the preference card: `data` is 09's folder of tables; `licence` as in `card_facts.data_facts`."""
-    sets = [one for one in sets_of(found) if one.name == PREFERENCES]
+    sets = pair_sets(found)
     rejects = path_of(found, PAIRS, REJECTS)
     rules = Counter(row["rule"] for row in iter_rows(rejects, ["rule"])) if rejects else Counter()
     known = data_licence(found, licence)
