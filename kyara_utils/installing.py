@@ -36,10 +36,9 @@ def ready(checkout: Path, folder: Path | None = None, have: Versions | None = No
     if folder.is_dir():
         _put_first(folder)
     known = installed() if have is None else have
-    lacking, models = needs(checkout, known), missing_models(checkout, known)
-    if not lacking and not models:
-        return
-    found = dict(resolved(lacking, pip) if lacking else []) | dict(models)
+    if not (lacking := needs(checkout, known)):
+        return  # also without the embedded models: who has all packages may well ask others
+    found = dict(resolved(lacking, pip)) | dict(missing_models(checkout, known))
     yield from plan(checkout, known, found, folder)
     pip(["install", "--no-deps", "--target", str(folder), *(f"{name}=={version}" for name, version in found.items())])
     _put_first(folder)
@@ -64,7 +63,10 @@ def needs(checkout: Path, have: Versions) -> list[str]:
 
 
 def missing_models(checkout: Path, have: Versions) -> list[tuple[str, str]]:
-    """(name, version) of models.txt's packages that are not there; their own requirements are never installed."""
+    """(name, version) of models.txt's packages that are not there; their own requirements are never installed.
+
+    The smoke recipe needs them, so a new platform gets them with the rest.
+    """
     return [(name, version) for name, version in _lines(checkout / "models.txt").items() if name not in have]
 
 

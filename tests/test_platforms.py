@@ -172,6 +172,9 @@ def test_models_come_without_their_requirements(checkout):
     """Their Python dependencies would be compiled from source."""
     (checkout / "models.txt").write_text("# parts\nllm-model==0.1.2\ntqdm==1.0\n")
     assert installing.missing_models(checkout, {"tqdm": "4"}) == [("llm-model", "0.1.2")]
+    asked = []
+    have = {"kyara-made-up": "1.0", "tqdm": "4.1", "numpy": "2.0"}
+    assert list(installing.ready(checkout, checkout / "own", have, asked.append)) == [] and not asked
 
 
 # The published address
