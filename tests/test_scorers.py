@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scripted import Scripted, last, text
 
+from kyara_utils.curation import open_tags, quality_scores, scorers, selection
 from kyara_utils.curation import rows as rows_of_step
-from kyara_utils.curation import scorers, selection
 from kyara_utils.curation.filters import ranked_lines
 from kyara_utils.curation.open_tags import tag_by_model
 from kyara_utils.curation.quality_scores import by_digits, by_odds
@@ -73,7 +73,7 @@ def test_a_row_without_a_score_stands_behind_all_others() -> None:
     assert json.loads(rows[0]["scores"]) == {"odds": None}
 
 
-def test_rows_on_disk_are_tagged_scored_and_chosen_like_a_list() -> None:
+def test_rows_on_disk_are_tagged_scored_and_chosen_like_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """From tags to the refined set a million rows must go the way of a dozen, in every table that is written."""
     plain = [row(f"第{at}題怎麼做？", "先想一想。" * (1 + at % 4)) for at in range(40)]
     plain = [{key: value for key, value in item.items() if key != "tags"} for item in plain]
@@ -82,6 +82,8 @@ def test_rows_on_disk_are_tagged_scored_and_chosen_like_a_list() -> None:
     client = Scripted(lambda request: text("數學、想法") if request.max_tokens > 1 else marks(好=0.5, 差=0.1))
     found = []
     for rows in (plain, stored(plain, CONVERSATION)):
+        for module in (open_tags, quality_scores):  # the second time the model is asked in six parts
+            monkeypatch.setattr(module, "AT_ONCE", 7 if found else 100)
         rows, tags = tag_by_model(client, rows, lambda names: np.eye(len(names), dtype=np.float32))
         rows = with_tokens(scorers.score_rows(rows, ["odds"], client, VectorStore(":memory:")), len)
         rows = selection.choose(rows, "score", 0.3)

@@ -13,6 +13,7 @@ from kyara_utils.llm import Client, Response, complete, load_prompt
 from kyara_utils.runs.stored_rows import having
 from kyara_utils.runs.tables import Row, turns
 
+AT_ONCE = 16_384  # rows that are asked about together; of more only what was found is held
 SHOWN = 2400  # characters of a query that the model reads
 PROMPTS = {"completion": ("tags", 20), "brief": ("tags_open", 240), "full": ("tags_open", 700)}  # file, most tokens
 IN_A_LINE = 3  # tags that are taken of a base model's line; later ones repeat
@@ -23,17 +24,19 @@ def tag_by_model(
 ) -> tuple[Sequence[Row], list[Row]]:
     """Return (rows with `tags`: the rule's task first, then the model's merged ones; account of `merge_tags`).
 
-    A query without a readable answer brings no tag. Holds an answer for each query, some 2 kB: good for 1,000,000 rows.
+    A query without a readable answer brings no tag. Holds the tags of all rows, and the answers of `AT_ONCE` of them.
     """
-    queries = [shortened(text) for row in rows for text in turns(row, "user")]
-    answers = iter(_asked(client, queries, seed))
-    asked = [[next(answers) for _ in turns(row, "user")] for row in rows]
-    named = [list(dict.fromkeys(tag for answer in own for tag in read_tags(answer.text))) for own in asked]
+    named, calls, tasks = [], [], []
+    for start in range(0, len(rows), AT_ONCE):
+        part = rows[start : start + AT_ONCE]
+        answers = iter(_asked(client, [shortened(text) for row in part for text in turns(row, "user")], seed))
+        for row in part:
+            own = [next(answers) for _ in turns(row, "user")]
+            named.append(list(dict.fromkeys(tag for answer in own for tag in read_tags(answer.text))))
+            calls.append([*row["call_ids"], *(answer.call_id for answer in own)])
+            tasks.append(rule_tags(row)[0])
     merged, account = merge_tags(named, embed, alpha, similarity)
-    tags, calls = [], []
-    for row, named, own in zip(rows, merged, asked, strict=True):
-        tags.append(list(dict.fromkeys([rule_tags(row)[0], *named])))
-        calls.append([*row["call_ids"], *(answer.call_id for answer in own)])
+    tags = [list(dict.fromkeys([task, *own])) for task, own in zip(tasks, merged, strict=True)]
     return having(rows, tags=tags, call_ids=calls), account
 
 

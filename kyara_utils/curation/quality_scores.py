@@ -5,11 +5,11 @@ mark from 1 to 5 over the digits' probabilities (G-Eval, arXiv 2303.16634): fine
 gives as 4 nearly always. Both rank rows within a class and are no absolute measure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from kyara_utils.curation.open_tags import shortened
-from kyara_utils.llm import Client, Response, expected, load_prompt, log_odds, score
-from kyara_utils.runs.stored_rows import having, only
+from kyara_utils.curation.open_tags import AT_ONCE, shortened
+from kyara_utils.llm import Client, expected, load_prompt, log_odds, score
+from kyara_utils.runs.stored_rows import having
 from kyara_utils.runs.tables import Row
 
 LABELS = ("好", "差")
@@ -19,16 +19,24 @@ Scored = tuple[Sequence[Row], list[float | None]]
 
 
 def by_odds(client: Client, rows: Sequence[Row]) -> Scored:
-    """Return (rows with their call, log-odds of a good answer; None without a verdict). Good for 1,000,000 rows."""
-    responses = log_odds(client, load_prompt("curation/quality"), _inputs(client, rows), LABELS)
-    return _noted(rows, responses, [score(response, LABELS) for response in responses])
+    """Return (rows with their call, log-odds of a good answer; None without a verdict)."""
+    return _scored(client, rows, "quality", LABELS, score)
 
 
 def by_digits(client: Client, rows: Sequence[Row]) -> Scored:
-    """Return (rows with their call, expected mark from 1 to 5; None without one). Good for 1,000,000 rows."""
-    prompt = load_prompt("curation/digits_full" if client.model.style == "full" else "curation/digits")
-    responses = log_odds(client, prompt, _inputs(client, rows), DIGITS)
-    return _noted(rows, responses, [expected(response, DIGITS) for response in responses])
+    """Return (rows with their call, expected mark from 1 to 5; None without one)."""
+    return _scored(client, rows, "digits_full" if client.model.style == "full" else "digits", DIGITS, expected)
+
+
+def _scored(client: Client, rows: Sequence[Row], name: str, labels: Sequence[str], read: Callable) -> Scored:
+    """Ask about `AT_ONCE` rows together; of each answer only its call and `read(answer, labels)` are held."""
+    prompt, calls, scores = load_prompt(f"curation/{name}"), [], []
+    for start in range(0, len(rows), AT_ONCE):
+        part = rows[start : start + AT_ONCE]
+        for row, response in zip(part, log_odds(client, prompt, _inputs(client, part), labels), strict=True):
+            calls.append([*row["call_ids"], response.call_id])
+            scores.append(read(response, labels))
+    return having(rows, call_ids=calls), [None if value is None else round(value, 4) for value in scores]
 
 
 def _inputs(client: Client, rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -41,9 +49,3 @@ def _inputs(client: Client, rows: Sequence[Row]) -> list[dict[str, str]]:
         sizes = SHOWN[client.model.style]
         found.append(dict(zip(("question", "answer"), map(shortened, texts, sizes), strict=True)))
     return found
-
-
-def _noted(rows: Sequence[Row], responses: list[Response], scores: list[float | None]) -> Scored:
-    known = (row["call_ids"] for row in only(rows, "call_ids"))
-    calls = [[*own, response.call_id] for own, response in zip(known, responses, strict=True)]
-    return having(rows, call_ids=calls), [None if value is None else round(value, 4) for value in scores]

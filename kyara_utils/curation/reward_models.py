@@ -24,6 +24,7 @@ from kyara_utils.runs.files import read_json
 from kyara_utils.runs.tables import Row
 
 LONGEST = 4096  # tokens of a conversation (ArmoRM's own limit); a longer one gets no score
+PART = 16_384  # rows whose texts are held
 AT_ONCE = 16_384  # tokens of one pass
 
 
@@ -109,9 +110,10 @@ def _of_equal_length(encoded: Sequence[dict[str, list[int]]], longest: int) -> I
 def rewards(name: str, rows: Sequence[Row], store: VectorStore) -> list[float | None]:
     """Score every row's last answer by a model: a folder or `owner/name`; None where the row is too long for it.
 
-    Holds a text and a vector for each row: good for 1,000,000 rows.
+    Holds a score for each row, and the texts of `PART` of them.
     """
-    model = RewardModel(find_base(name))
-    texts = [json.dumps(row["messages"], ensure_ascii=False) for row in rows]
-    found = embed_passages(model, store, texts)
-    return [round(float(row[1]), 5) if row[0] else None for row in found]
+    model, scores = RewardModel(find_base(name)), []
+    for start in range(0, len(rows), PART):
+        texts = [json.dumps(row["messages"], ensure_ascii=False) for row in rows[start : start + PART]]
+        scores += [round(float(row[1]), 5) if row[0] else None for row in embed_passages(model, store, texts)]
+    return scores

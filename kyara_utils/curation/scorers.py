@@ -25,7 +25,7 @@ BESIDE = {"answer tokens": lambda row: row["answer_tokens"], "number of tags": l
 def score_rows(rows: Sequence[Row], scorers: Sequence[str], client: Client, store: VectorStore) -> Sequence[Row]:
     """Add `score` (the first scorer's) and `scores` (JSON by scorer); None where a scorer gave none.
 
-    A row without a score ranks behind all others. Good for 1,000,000 rows.
+    A row without a score ranks behind all others.
     """
     if not scorers:
         raise KyaraError("scorers is empty; give odds, digits, or a reward model's folder or owner/name")
