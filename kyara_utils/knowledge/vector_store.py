@@ -8,6 +8,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from kyara_utils.runs.engine import map_batches
 from kyara_utils.runs.errors import KyaraError
 
 BATCH = 16  # texts between two commits, unless the embedder says otherwise: what a killed run loses at most
-SPREAD = 1024  # texts that one worker is sent
+SENT = 4  # times so many texts are what a worker is sent
 PART = 4096  # texts whose vectors are looked up at once
 EVERY = 5.0  # seconds between two lines of progress
 SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
@@ -75,7 +76,7 @@ def embed_passages(
     engine: who computes them, see `runs.engine`.
     """
     if engine != "local":
-        parts = (texts[start : start + SPREAD] for start in range(0, len(texts), SPREAD))
+        parts = (texts[start : start + PART] for start in range(0, len(texts), PART))
         deque(computed(embedder, store, parts, engine), maxlen=0)
     matrix = np.empty((len(texts), embedder.dim), np.float32)
     with tqdm(total=len(texts), desc="embed", mininterval=EVERY, disable=not progress, ascii=True) as bar:
@@ -86,17 +87,21 @@ def embed_passages(
 
 def computed(embedder: Embedder, store: VectorStore, batches: Iterable[list[str]], engine: str) -> Iterator[list[str]]:
     """Yield the batches again, in order, once the store has their vectors; what it lacks is computed by `engine`."""
-    held: deque[list[str]] = deque()
+    held: deque[list[Any]] = deque()  # [batch, its parts that are still to come]
 
     def lacking() -> Iterator[list[str]]:
         for texts in batches:
-            held.append(texts)
-            yield [text for text in dict.fromkeys(texts) if store.get(embedder.name, text) is None]
+            missing = [text for text in dict.fromkeys(texts) if store.get(embedder.name, text) is None]
+            parts = list(_portions(embedder, missing, SENT))
+            held.append([texts, len(parts)])
+            yield from parts
 
     for texts, vectors in map_batches(Embedding(embedder), lacking(), engine):
-        if texts:
-            store.put(embedder.name, texts, vectors)
-        yield held.popleft()
+        while not held[0][1]:
+            yield held.popleft()[0]
+        store.put(embedder.name, texts, vectors)
+        held[0][1] -= 1
+    yield from (texts for texts, _ in held)
 
 
 class Embedding:
@@ -108,11 +113,11 @@ class Embedding:
 
     def __call__(self, texts: list[str]) -> tuple[list[str], np.ndarray]:
         parts = [_finite(self.embedder.passages(part), self.embedder) for part in _portions(self.embedder, texts)]
-        return texts, np.concatenate(parts) if parts else np.zeros((0, self.embedder.dim), np.float32)
+        return texts, np.concatenate(parts)
 
 
-def _portions(embedder: Embedder, texts: list[str]) -> Iterator[list[str]]:
-    size = getattr(embedder, "batch", BATCH)
+def _portions(embedder: Embedder, texts: list[str], times: int = 1) -> Iterator[list[str]]:
+    size = times * getattr(embedder, "batch", BATCH)
     yield from (texts[start : start + size] for start in range(0, len(texts), size))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from kyara_utils.runs.errors import KyaraError
@@ -82,6 +83,9 @@ def _work(batch: Any) -> Any:
 
 
 def _on_ray(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
+    batches = iter(batches)
+    if not (first := list(islice(batches, 1))):
+        return  # a step whose work is all stored needs no cluster
     ray = connected()
     kind = "GPU" if getattr(function, "gpu", False) and ray.cluster_resources().get("GPU") else "CPU"
     pickled = ray.cloudpickle.dumps(function)
@@ -91,7 +95,7 @@ def _on_ray(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> It
     run = ray.remote(max_retries=RETRIES, scheduling_strategy="SPREAD", runtime_env=paths, **needed)(_work_on_ray)
     waiting: deque = deque()
     try:
-        for batch in batches:
+        for batch in chain(first, batches):
             waiting.append(run.remote(*task, batch))
             if len(waiting) == AHEAD * ray_workers(kind):
                 yield _got(ray, waiting.popleft())

@@ -22,11 +22,11 @@ from kyara_utils.llm.spread import SpreadClient
 
 LATENCY, PARALLEL, CALLS, RUNS = 0.5, 8, 480, 3
 STORE = 100 << 20  # bytes of a node's object store
-PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 
 
 def node() -> dict:
-    """Options of a node of one CPU; a port that is named is not waited for, so a busy machine starts it, too."""
+    """Options of a node of one CPU; Ray gives up on a node that waits 15 s for its ports, so most are named here."""
     with ExitStack() as stack:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
         ports = {name: server.getsockname()[1] for name, server in zip(PORTS, free, strict=True)}
