@@ -18,7 +18,7 @@ from scripted import Scripted, last, text
 
 from kyara_utils.__main__ import main, parser
 from kyara_utils.chat import views
-from kyara_utils.chat.grounded import answer_from
+from kyara_utils.chat.grounded import answer_from, checked_claims
 from kyara_utils.chat.hosting import curl, look_at
 from kyara_utils.chat.library import library
 from kyara_utils.chat.speakers import Speaker, choose, missing, models_of
@@ -153,7 +153,21 @@ def test_a_citation_stands_beside_its_passage(index):
     (claim,) = found.claims
     assert found.answer == found.draft and not found.reason and claim.holds and claim.share > 0.9
     assert claim.sentence in claim.passage and claim.id == found.passages[0]["id"]
-    assert f"【{claim.id}】{claim.title} · holds" in grounded_text(found)
+    assert f"【{claim.id}】{claim.title} · has {claim.share:.0%} of the statement's terms: enough" in grounded_text(
+        found
+    )
+
+
+def test_a_citation_of_the_wrong_passage_does_not_hold():
+    """Two passages may share a statement's words; the one that has far more of them is what it says."""
+    words = "烏龍茶是部分發酵的茶，產於臺灣的山區。"
+    one, other = (
+        {"id": f"id_{n}", "title": "茶", "text": text} for n, text in enumerate((words, "烏龍茶是茶。山區。"))
+    )
+    (right, wrong) = checked_claims(f"{words[:-1]}【id_0】【id_1】。", [one, other])
+    assert right.holds and wrong.verdict in ("too few", "another passage has more") and wrong.share < right.share
+    (strange,) = checked_claims("茶【id_2】。", [one])
+    assert not strange.holds and strange.verdict == "no such passage was shown"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kyara_utils.knowledge.index.ranking import Hit, Index
 from kyara_utils.llm.streaming import TooLong
 from kyara_utils.runs.tables import Row
 from kyara_utils.synthesis import checks
-from kyara_utils.synthesis.citations import claims_of
+from kyara_utils.synthesis.citations import MARGIN, claims_of
 from kyara_utils.synthesis.cited import answer_cited
 from kyara_utils.synthesis.drafts import new_draft, passage, sentences
 from kyara_utils.synthesis.overlap import overlap
@@ -22,6 +22,7 @@ from kyara_utils.text.citation_form import NO_ANSWER
 from kyara_utils.text.normalise import script_of
 
 PASSAGES = 3  # shown to the model
+ENOUGH = "enough"
 MORE = 4  # times as many are searched where each has to have a title of its own
 REASONS = {  # why a draft is refused, for people; a rule that is not here is named as it is
     "no_citation": "it cites nothing",
@@ -44,7 +45,8 @@ REASONS = {  # why a draft is refused, for people; a rule that is not here is na
 class Claim:
     """A statement of an answer and one document that it cites.
 
-    share: of the statement's terms, those that the passage holds, 0 to 1; sentence: the one of it that holds most.
+    share: of the statement's terms, those that the passage holds, 0 to 1; sentence: the one of it that holds most;
+    verdict: `ENOUGH`, or why the citation does not hold, by the measure of `synthesis.citations.citation_rule`.
     """
 
     text: str
@@ -53,7 +55,12 @@ class Claim:
     passage: str
     sentence: str
     share: float
-    holds: bool
+    verdict: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the passage has enough of the statement's words; that it says the same is for a reader to see."""
+        return self.verdict == ENOUGH
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,18 @@ def reason_of(rule: str, detail: str) -> str:
 def checked_claims(answer: str, passages: Sequence[Row]) -> list[Claim]:
     """Each statement beside each passage that it cites, with how much of it stands there."""
     known = {item["id"]: item for item in passages}
-    return [_claim(text, one, known.get(one)) for text, cited in claims_of(answer) for one in cited]
+    found = []
+    for text, cited in claims_of(answer):
+        best = max((overlap(text, passage(item)) for item in passages), default=0.0)
+        found += [_claim(text, one, known.get(one), best) for one in cited]
+    return found
 
 
-def _claim(text: str, cited: str, item: Row | None) -> Claim:
+def _claim(text: str, cited: str, item: Row | None, best: float) -> Claim:
     if item is None:
-        return Claim(text, cited, "not shown", "", "", 0.0, False)
+        return Claim(text, cited, "(not shown)", "", "", 0.0, "no such passage was shown")
     share, whole = overlap(text, passage(item)), " ".join(item["text"].split())
     nearest = max(sentences(whole) or [whole], key=lambda one: overlap(text, one))
-    return Claim(text, cited, item["title"], whole, nearest, share, share >= checks.support_limit(text))
+    verdict = "too few" if share < checks.support_limit(text) else ENOUGH
+    verdict = "another passage has more" if verdict == ENOUGH and share < best - MARGIN else verdict
+    return Claim(text, cited, item["title"], whole, nearest, share, verdict)

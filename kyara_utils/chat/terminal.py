@@ -125,8 +125,7 @@ def grounded_text(found: Grounded) -> str:
     if found.reason and found.draft != found.answer:
         rows += [f"  refused, because {found.reason}", f"  draft: {_short(found.draft) or '(empty)'}"]
     for claim in found.claims:
-        mark = "holds" if claim.holds else "does not hold"
-        rows += [f"  【{claim.id}】{claim.title} · {mark}: {claim.share:.0%} of the statement's terms stand there"]
+        rows += [f"  【{claim.id}】{claim.title} · has {claim.share:.0%} of the statement's terms: {claim.verdict}"]
         rows += [f"    {_short(claim.sentence)}"] if claim.sentence else []
     if not found.claims:
         rows += [f"  searched: {', '.join(dict.fromkeys(item['title'] for item in found.passages)) or 'nothing'}"]
