@@ -97,6 +97,10 @@ def test_it_trains_without_an_end_of_turn():
         ((WRONG,), ("剩下 36-7=27 枝。答案是 29 枝。",), "not_corrected"),  # the right answer by a wrong sum
         ((WRONG,), ("剩下 36-7=29 枝。",), "not_corrected"),
         ((WRONG,), ("剩下 36-7=29 枝。这样答案是 29 枝。",), "not_corrected"),  # Simplified
+        # right before, and nothing to add; the same step, or another wrong one, taken back
+        ((SOLVED + "\n再加 1，29+1=31。答案是 31 枝。",), ("",), "not_corrected"),
+        ((FIRST + "36-7=29。答案是 30 枝。",), ("答案是 30 枝。\n答案是 29 枝。",), "not_corrected"),
+        ((FIRST + "36-7=29。答案是 30 枝。",), ("答案是 31 枝。\n答案是 29 枝。",), "not_corrected"),
     ],
 )
 def test_every_row_is_a_pair_or_a_reject(said, goes_on, rule):

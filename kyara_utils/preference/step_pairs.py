@@ -110,8 +110,10 @@ def _pair(model: str, row: Row, found: Located, sample: Row, goes_on: Sequence[R
     right = [
         (steps(one.text)[0], model, one.call_id)
         for one in goes_on
-        if not one.error and verify(row, begun + one.text, one.truncated, {}).outcome == RIGHT
+        if one.text.strip() and not one.error and verify(row, begun + one.text, one.truncated, {}).outcome == RIGHT
     ]
+    known = final_answer(answer(row))  # a try may state another one first and take it back afterwards
+    right = [one for one in right if (said := final_answer(one[0])) is None or said.same(known)]
     note = {"check": "steps", "rejected": rule, "samples": len(goes_on), "right_samples": len(right)}
     if own and not right and not begun:
         right = [(steps(answer(row))[0], "reference", "")]
