@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def loopback(reply, names=("toy",)):
-    """Yield (address, bodies asked). reply(body) gives a text, (status, error text), or a list of raw events.
+    """Yield (address, bodies asked). reply(body) gives a text, (status, error text), (status, address it sends to) for
+    a redirection, or a list of raw events. names: of the models it lists; None has no list.
 
     A text is streamed in pieces of two characters where the request asks for a stream.
     """
@@ -19,7 +20,10 @@ def loopback(reply, names=("toy",)):
             pass
 
         def do_GET(self):  # noqa: N802  the library's name
-            self._send(200, json.dumps({"data": [{"id": name} for name in names]}), "application/json")
+            if names is None:
+                self._send(404, "no such page", "text/plain")
+            else:
+                self._send(200, json.dumps({"data": [{"id": name} for name in names]}), "application/json")
 
         def do_POST(self):  # noqa: N802
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -37,6 +41,8 @@ def loopback(reply, names=("toy",)):
         def _send(self, status, content, kind):
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            if 300 <= status < 400:
+                self.send_header("Location", json.loads(content)["error"]["message"])
             self.end_headers()
             self.wfile.write(content.encode())
 

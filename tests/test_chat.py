@@ -8,6 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jinja2
@@ -25,7 +27,7 @@ from kyara_utils.chat.speakers import Speaker, choose, missing, models_of
 from kyara_utils.chat.talk import Talk
 from kyara_utils.chat.terminal import Terminal, grounded_text
 from kyara_utils.llm import Model, Request
-from kyara_utils.llm.streaming import TooLong, stream
+from kyara_utils.llm.streaming import TooLong, asked, stream
 from kyara_utils.models import serving
 from kyara_utils.models.chat_templates import INFERENCE_TEMPLATE
 from kyara_utils.models.deployment import OLLAMA_TEMPLATE, commands
@@ -346,9 +348,40 @@ def test_an_address_is_asked_what_it_can_do():
     assert [one.needed for one in look_at("http://127.0.0.1:9/v1")] == [True]
 
 
-def asked_of(reply):
-    with loopback(reply) as (url, _):
+def asked_of(reply, names=("toy",)):
+    with loopback(reply, names) as (url, _):
         return list(look_at(url))
+
+
+def test_an_address_without_a_list_of_models_is_of_use():
+    assert [one.name for one in asked_of(lambda body: "玉山。", None)][:2] == ["answers", "streams"]
+
+
+def test_a_page_that_is_no_api_is_told_in_one_line(tmp_path):
+    """A mistyped address gave a traceback."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    (tmp_path / "models").write_text("<html>")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (found,) = look_at(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert found.needed and "HTTP 501" in found.state
+
+
+def test_a_key_is_not_carried_to_another_address(monkeypatch):
+    """A redirection, followed, would take the header with it."""
+    monkeypatch.setenv("TOY_KEY", "secret")
+    with loopback(lambda body: "好") as (other, taken), loopback(lambda body: (302, f"{other}/models")) as (url, _):
+        with pytest.raises(KyaraError, match="HTTP 302"):
+            said(url, key_env="TOY_KEY")
+    assert not taken
+
+
+def test_stops_of_a_model_that_thinks_aloud_are_cut_here():
+    """It was not told of them: they would end its reasoning."""
+    request = Request(ASK.messages, max_tokens=20, stop=("\n",))
+    with loopback(lambda body: "三千九百五十二公尺。\n問：") as (url, _):
+        assert asked(model(url, reasoning_tokens=50), url, request).text == "三千九百五十二公尺。"
 
 
 def test_commands_of_the_pages_are_understood():

@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kyara_utils.llm.endpoints import Model
 from kyara_utils.llm.prompts import Message
 from kyara_utils.llm.protocol import Request, Response
-from kyara_utils.llm.streaming import asked, fetch, opened, stream
+from kyara_utils.llm.streaming import asked, content, fetch, opened, stream
 from kyara_utils.runs.errors import KyaraError
 
 QUESTION: list[Message] = [{"role": "user", "content": "請用一句話介紹台灣的玉山。"}]
@@ -42,8 +42,10 @@ def check_endpoint(model: Model, count: Callable[[list[Message]], int] | None = 
     count: tokens of a conversation by the model's own chat template; where the server counts others, it applies another
     template or tokenizer than the model was trained with.
     """
+    if (names := _listed(model)) is not None:
+        yield _models(model, names)
+    model = model if model.model or not names else replace(model, model=names[0])
     try:
-        model = yield from _names(model)
         yield _answers(model, count)
     except KyaraError as error:
         yield _missing("answers", error)._replace(needed=True)
@@ -60,17 +62,29 @@ def _missing(name: str, error: KyaraError) -> Finding:
     return Finding(name, state or str(error), fix or "see docs/add-a-provider.md")
 
 
-def _names(model: Model) -> Iterator[Finding]:
-    """Tell which models are there, and return `model` with the first one's name where it has none."""
-    with fetch(model, model.urls[0] + "/models") as reply:
-        listed = json.loads(reply.read() or b"{}").get("data") or []
-    names = [str(one.get("id")) for one in listed if isinstance(one, dict)]
+def _listed(model: Model) -> list[str] | None:
+    """Names of the models there; None where nothing lists them: some gateways answer without."""
+    try:
+        with fetch(model, model.urls[0] + "/models") as reply:
+            listed = _json(model, reply).get("data") or []
+    except KyaraError:
+        return None
+    return [str(one.get("id")) for one in listed if isinstance(one, dict)]
+
+
+def _json(model: Model, reply: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(content(model, reply) or b"{}")
+    except ValueError as error:
+        raise KyaraError(f"{model.name} sent no JSON; is this address an API's?") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _models(model: Model, names: list[str]) -> Finding:
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     there = not names or not model.model or model.model in names
-    yield Finding(
-        "models", shown or "no list", "" if there else f"it has no {model.model}: set model to one of these", True
-    )
-    return model if model.model or not names else replace(model, model=names[0])
+    fix = "" if there else f"it has no {model.model}: set model to one of these"
+    return Finding("models", shown or "no list", fix, True)
 
 
 def _answers(model: Model, count: Callable[[list[Message]], int] | None) -> Finding:
@@ -93,7 +107,7 @@ def _answers(model: Model, count: Callable[[list[Message]], int] | None) -> Find
 
 def _counted(model: Model, state: str, count: Callable[[list[Message]], int]) -> Finding:
     with opened(model, model.urls[0], Request(QUESTION, max_tokens=1)) as reply:
-        usage = json.loads(reply.read()).get("usage") or {}
+        usage = _json(model, reply).get("usage") or {}
     theirs, ours = usage.get("prompt_tokens"), count(QUESTION)
     told = f"{ours} prompt tokens as in training" if theirs == ours else f"{theirs} prompt tokens, {ours} in training"
     fix = "" if theirs in (None, ours) else "another chat template or tokenizer than in training"

@@ -8,10 +8,11 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Any
 
 from kyara_utils.llm.endpoints import Model
-from kyara_utils.llm.protocol import Request, Response, render
+from kyara_utils.llm.protocol import Request, Response, render, stopped
 from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.llm.reasoning import split_reasoning
 from kyara_utils.llm.transport import key_header, proxy_of
@@ -33,7 +34,7 @@ def stream(model: Model, url: str, request: Request) -> Iterator[Response]:
     """
     with opened(model, url, request, {"stream": True}) as answer:
         if "event-stream" not in answer.headers.get("Content-Type", ""):
-            yield _read(model, answer.read())
+            yield _read(model, content(model, answer))
             return
         yield from _grown(model, answer)
 
@@ -41,7 +42,7 @@ def stream(model: Model, url: str, request: Request) -> Iterator[Response]:
 def asked(model: Model, url: str, request: Request) -> Response:
     """The whole answer, with log-probabilities where they were asked for; errors as in `stream`."""
     with opened(model, url, request) as answer:
-        return _read(model, answer.read())
+        return stopped(model, request, _read(model, content(model, answer)))
 
 
 def opened(model: Model, url: str, request: Request, more: dict[str, Any] | None = None) -> Any:
@@ -50,11 +51,19 @@ def opened(model: Model, url: str, request: Request, more: dict[str, Any] | None
     return fetch(model, url + path, json.dumps(json.loads(body) | (more or {})).encode())
 
 
+class _Unredirected(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would arrive as a GET, and the key somewhere else."""
+
+    def redirect_request(self, *given: Any) -> None:
+        return None
+
+
 def fetch(model: Model, address: str, body: bytes | None = None) -> Any:
     """GET, or POST a body; the open reply, whose errors are one line."""
     headers = {"Content-Type": "application/json", **key_header(model)}
     proxy = proxy_of(address)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}))
+    proxies = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
+    opener = urllib.request.build_opener(proxies, _Unredirected)
     try:
         return opener.open(urllib.request.Request(address, body, headers), timeout=model.timeout)
     except urllib.error.HTTPError as error:
@@ -62,9 +71,17 @@ def fetch(model: Model, address: str, body: bytes | None = None) -> Any:
         if error.code in (400, 413, 422) and any(word in said.lower() for word in LENGTH):
             raise TooLong(f"{model.name}: {said}; shorten the question, or start anew") from error
         raise KyaraError(f"{model.name}: HTTP {error.code}: {said}; see docs/add-a-provider.md") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         why = getattr(error, "reason", error)
         raise KyaraError(f"nobody answers at {address} ({why}); start the server or correct the address") from error
+
+
+def content(model: Model, reply: Any) -> bytes:
+    """All that an open reply holds; a connection that broke is a `KyaraError`."""
+    try:
+        return reply.read()
+    except (OSError, HTTPException) as error:
+        raise KyaraError(f"{model.name} broke off: {str(error)[:200]}; ask again") from error
 
 
 def _read(model: Model, body: bytes) -> Response:
@@ -84,7 +101,7 @@ def _grown(model: Model, lines: Any) -> Iterator[Response]:
             text += more
             if more:
                 yield _response(text, "")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise KyaraError(f"{model.name} broke off: {str(error)[:200]}; ask again") from error
     yield _response(text, reason or "stop")
 
