@@ -8,6 +8,7 @@ platform keeps its own. Standard library and pip alone, because it runs before a
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,12 +31,15 @@ RUNNING = {"ipykernel"}  # what already runs this cell; another version of it wo
 def ready(checkout: Path, folder: Path | None = None, have: Versions | None = None, run: Run | None = None) -> Iterator:
     """Make what the checkout needs importable; yield the plan in lines, before it is carried out.
 
-    Raises `RuntimeError` with one line where pip cannot do it (no network, no version that fits).
+    Raises `RuntimeError` with one line where pip cannot do it (no network, no version that fits), or where the folder
+    is somebody else's.
     """
     folder, pip = folder or private_folder(), run or _pip
-    if folder.is_dir():
-        _put_first(folder)
     known = installed() if have is None else have
+    if needs(checkout, known) and os.path.lexists(folder):
+        _check_own(folder)
+        _put_first(folder)
+        known = installed() if have is None else have
     if not (lacking := needs(checkout, known)):
         return  # also without the embedded models: who has all packages may well ask others
     found = dict(resolved(lacking, pip)) | dict(missing_models(checkout, known))
@@ -118,6 +122,12 @@ def _lines(path: Path) -> dict[str, str]:
     """{name: version} of a file of pinned requirements."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return {normalised(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;#]+)", text, re.MULTILINE)}
+
+
+def _check_own(folder: Path) -> None:
+    """Among temporary files anybody may put a folder of this name: code of theirs is never imported."""
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{folder} is somebody else's; set TMPDIR to a folder of your own")
 
 
 def _put_first(folder: Path) -> None:

@@ -161,6 +161,20 @@ def test_pip_leaves_the_platform_alone(checkout):
     assert list(installing.ready(checkout, checkout / "own")) == []  # a second notebook finds them there
 
 
+def test_a_folder_that_somebody_else_has_put_there_is_never_imported(checkout, monkeypatch):
+    """Everybody may write among temporary files, and what comes first on the path is what runs."""
+    (checkout / "own").mkdir()
+    (checkout / "link").symlink_to(checkout / "own")
+    path = sys.path[:]
+    with pytest.raises(RuntimeError, match="somebody else's; set TMPDIR"):
+        list(installing.ready(checkout, checkout / "link"))
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    with pytest.raises(RuntimeError, match="somebody else's"):
+        list(installing.ready(checkout, checkout / "own"))
+    have = {"kyara-made-up": "1.0", "tqdm": "4.1", "numpy": "2.0"}
+    assert list(installing.ready(checkout, checkout / "own", have)) == [] and sys.path == path, "nothing is lacking"
+
+
 def test_what_pip_cannot_find_is_one_line(checkout):
     (checkout / "kyara_made_up-1.0-py3-none-any.whl").unlink()
     with pytest.raises(RuntimeError, match="internet access") as error:
