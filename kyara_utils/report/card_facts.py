@@ -63,12 +63,12 @@ def model_facts(found: Found, data: Path, model: str, repository: str = "", lice
 def data_licence(found: Found, given: str = "") -> Row:
     """{license, …} for the front matter: `other` with a name where parts of the set stand under several licences."""
     documents = given or (BUNDLED if _params(found, CORPUS).get("corpus", "bundled") == "bundled" else UNKNOWN)
+    gemma = any("gemma" in model.lower() for writer in _writers(found) for model in writer["models"])
+    other = {"license": "other", "documents": documents} | ({"license_link": GEMMA_TERMS} if gemma else {})
     if _params(found, FILTERING).get("open_sets") or _params(found, PAIRS).get("open_preferences"):
-        return {"license": "other", "license_name": "several", "documents": documents}
-    wrote = [model.lower() for writer in _writers(found) for model in writer["models"]]
-    if any("gemma" in model for model in wrote) and documents != UNKNOWN:
-        terms = {"license_name": f"{documents}-and-gemma-terms", "license_link": GEMMA_TERMS}
-        return {"license": "other", "documents": documents} | terms
+        return other | {"license_name": "several"}
+    if gemma and documents != UNKNOWN:
+        return other | {"license_name": f"{documents}-and-gemma-terms"}
     return {"license": documents, "documents": documents}
 
 

@@ -162,7 +162,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return {
         name.as_posix(): path
         for name, path in names.items()
-        if not any(part.startswith((".", "checkpoint-")) for part in name.parts)
+        if not any(part.startswith((".", "checkpoint")) for part in name.parts)
     }
 
 
