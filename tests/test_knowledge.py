@@ -3,7 +3,9 @@
 import json
 import urllib.error
 from hashlib import blake2b
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -168,7 +170,7 @@ def test_openai_embedder_orders_retries_and_hides_the_key(monkeypatch):
         rows = [{"index": i, "embedding": [1 - i, i]} for i in reversed(range(n))]
         return io.BytesIO(json.dumps({"data": rows}).encode())
 
-    monkeypatch.setattr(embedders.urllib.request, "urlopen", answer)
+    monkeypatch.setattr(embedders, "open_unredirected", answer)
     monkeypatch.setattr(embedders, "RETRIES", (0,))
     monkeypatch.setenv("MY_KEY", "secret")
     model = OpenAIEmbedder("http://h/v1", "m", "MY_KEY")
@@ -178,9 +180,34 @@ def test_openai_embedder_orders_retries_and_hides_the_key(monkeypatch):
     def refuse(request, timeout):
         raise urllib.error.HTTPError(request.full_url, 401, "no", {}, None)
 
-    monkeypatch.setattr(embedders.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(embedders, "open_unredirected", refuse)
     with pytest.raises(KyaraError, match="MY_KEY"):
         model.queries(["a"])
+
+
+def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch):
+    """A redirected request would take its Authorization header to whatever host is named."""
+    asked = []
+
+    class Moved(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Moved) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(embedders, "RETRIES", (0,))
+        with pytest.raises(KyaraError, match="HTTP 302"):
+            OpenAIEmbedder(f"http://127.0.0.1:{server.server_port}/v1", "m").queries(["a"])
+        server.shutdown()
+    assert set(asked) == {"/v1/embeddings"}
 
 
 # Search with the real model

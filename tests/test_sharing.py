@@ -13,7 +13,8 @@ from kyara_utils.models.gguf_file import Field, write_gguf
 from kyara_utils.report import cards
 from kyara_utils.report.card_facts import data_licence, known_as, model_licence
 from kyara_utils.report.data_sets import passage_ids, sets_of
-from kyara_utils.runs import finished, manifest, read_rows, write_csv
+from kyara_utils.runs import finished, manifest, read_rows, write_csv, write_rows
+from kyara_utils.runs.schemas import REJECT
 from kyara_utils.sharing.repositories import repositories
 from kyara_utils.sharing.uploading import readable_size
 
@@ -144,6 +145,15 @@ def test_held_out_rows_are_the_test_split_and_no_other(run):
         row["id"] for row in read_rows(run / "01_corpus_indexing/chunks.parquet")
     }
     assert len(ids["rejects", "train"]) == 20
+
+
+def test_rejects_with_a_benchmark_question_are_not_given_away(run):
+    """Published, a test's question would be trained on by the next model."""
+    path = run / "04_filtering/rejects.parquet"
+    rows = read_rows(path)
+    write_rows(path, [rows[0] | {"rule": "contamination"}, *rows[1:]], REJECT)
+    ids = {row["id"] for one in sets_of(finished("tiny")) if one.name == "rejects" for row in one.rows()}
+    assert rows[0]["id"] not in ids and len(ids) == 19
 
 
 def test_the_dataset_loads_as_its_card_says(run):

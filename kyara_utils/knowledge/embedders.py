@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.unredirected import open_unredirected
 
 RETRIES = (1, 4, 16)  # seconds before asking an endpoint again
 POSTED = 64  # texts in one request
@@ -168,7 +169,7 @@ class OpenAIEmbedder:
         """Send, and try again on a busy or unreachable server."""
         for wait in (*RETRIES, None):
             try:
-                with urllib.request.urlopen(request, timeout=120) as answer:
+                with open_unredirected(request, timeout=120) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 fault, final = f"HTTP {error.code}", error.code not in (408, 429) and error.code < 500

@@ -17,6 +17,7 @@ from kyara_utils.llm.reading import Unreadable, read_response
 from kyara_utils.llm.reasoning import split_reasoning
 from kyara_utils.llm.transport import key_header, proxy_of
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.unredirected import Unredirected
 
 DATA, DONE = b"data:", b"[DONE]"
 LENGTH = ("context", "token count", "input length", "model length", "too long", "too large")  # words of a refusal
@@ -51,19 +52,12 @@ def opened(model: Model, url: str, request: Request, more: dict[str, Any] | None
     return fetch(model, url + path, json.dumps(json.loads(body) | (more or {})).encode())
 
 
-class _Unredirected(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET, and the key somewhere else."""
-
-    def redirect_request(self, *given: Any) -> None:
-        return None
-
-
 def fetch(model: Model, address: str, body: bytes | None = None) -> Any:
     """GET, or POST a body; the open reply, whose errors are one line."""
     headers = {"Content-Type": "application/json", **key_header(model)}
     proxy = proxy_of(address)
     proxies = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
-    opener = urllib.request.build_opener(proxies, _Unredirected)
+    opener = urllib.request.build_opener(proxies, Unredirected)
     try:
         return opener.open(urllib.request.Request(address, body, headers), timeout=model.timeout)
     except urllib.error.HTTPError as error:

@@ -42,7 +42,8 @@ class DataSet:
 def sets_of(found: Found) -> list[DataSet]:
     """The sets of the finished steps that hold a row, in the order in which a card lists them.
 
-    The split `test` is what 05 held out of the training rows, and 06 of the pairs. Reads the origin of every training
+    The split `test` is what 05 held out of the training rows, and 06 of the pairs. Rejects that
+    hold a benchmark's question are left out. Reads the origin of every training
     row once, to know the passages.
     """
     held = _ids(path_of(found, SFT, "held_out_parquet"))
@@ -55,8 +56,14 @@ def sets_of(found: Found) -> list[DataSet]:
         named = frozenset(name for row in _training_rows(sets) for name in passage_ids(row))
         sets.append(DataSet(PASSAGES, TRAIN, (path,), named, only=True))
     if paths := [path for step in (SYNTHESIS, MATHS, FILTERING, PAIRS) if (path := path_of(found, step, REJECTS))]:
-        sets.append(DataSet(REJECTS, TRAIN, tuple(paths)))
+        sets.append(DataSet(REJECTS, TRAIN, tuple(paths), _leaks(paths)))
     return [one for one in sets if one.count]
+
+
+def _leaks(paths: list[Path]) -> frozenset[str]:
+    """Ids of rejects that hold a benchmark's question: given away they would end in the next model's training."""
+    rows = chain.from_iterable(iter_rows(path, ["id", "rule"]) for path in paths)
+    return frozenset(row["id"] for row in rows if row["rule"] == "contamination")
 
 
 def pair_sets(found: Found) -> list[DataSet]:

@@ -75,7 +75,8 @@ class _Export:
             with _text(self.folder / REJECTED) as out:
                 out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.lost)
             made = made | {REJECTED: len(self.lost)}
-        assert sum(made.values()) == sum(one.count for one in sets), "rows in, rows out and rejects differ"
+        if sum(made.values()) != sum(one.count for one in sets):
+            raise AssertionError("rows in, rows out and rejects differ")
         return made
 
 
