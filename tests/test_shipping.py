@@ -254,9 +254,9 @@ def test_a_recorded_search_finds_the_same_on_a_machine_that_ranks_otherwise(tmp_
     ledger.close()
 
 
-def sampled(path: Path, most: int = 12) -> list[Call]:
-    """A seeded sample of short greedy calls of the small embedded teacher."""
-    calls = [call for part in read_calls(path) for call in part if call.model == "qwen-0.5b"]
+def sampled(path: Path, teacher: str, most: int = 12) -> list[Call]:
+    """A seeded sample of a teacher's short greedy calls."""
+    calls = [call for part in read_calls(path) for call in part if call.model == teacher]
     short = [call for call in calls if orjson.loads(call.request)["temperature"] == 0 and call.completion_tokens <= 24]
     return random.Random(0).sample(short, min(most, len(short)))
 
@@ -272,17 +272,18 @@ def alike(call: Call, body: dict) -> bool:
     return max(before, key=before.get) == max(after, key=after.get, default=None)
 
 
+@pytest.mark.parametrize("teacher", ["qwen-0.5b", "qwen-1.5b"])
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_the_teacher_still_says_what_is_shipped(path):
+def test_the_teacher_still_says_what_is_shipped(path, teacher):
     """Answers that the named model does not give would be a forgery. Processors differ in the last bits of a sum, and
     calls that are answered together differ from one alone, so one in five may end otherwise."""
-    calls = sampled(path)
+    calls = sampled(path, teacher)
     if not calls:
-        pytest.skip("nothing shipped of qwen-0.5b")
-    if not MODEL_FILES["qwen-0.5b"].installed:
-        pytest.skip("qwen-0.5b is not installed; make does")
+        pytest.skip(f"nothing shipped of {teacher}")
+    if not MODEL_FILES[teacher].installed:
+        pytest.skip(f"{teacher} is not installed; make, or make models-1.5b, does")
     agreed = []
-    with EmbeddedServer(packaged_gguf("qwen-0.5b"), parallel=1, context=4096) as server:
+    with EmbeddedServer(packaged_gguf(teacher), parallel=1, context=4096) as server:
         for call in calls:
             ending = "/chat/completions" if "messages" in orjson.loads(call.request) else "/completions"
             headers = {"Content-Type": "application/json"}
