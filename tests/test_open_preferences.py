@@ -17,6 +17,8 @@ from kyara_utils.preference.mixing import mix_preferences
 from kyara_utils.preference.open_preferences import OPEN_PREFERENCES, read_open_preferences
 from kyara_utils.preference.pair_layouts import pair_of
 from kyara_utils.preference.preference_rows import preference
+from kyara_utils.report.plots_pairs import preference_lengths
+from kyara_utils.report.style import picture
 from kyara_utils.runs import KyaraError
 from kyara_utils.runs.tables import read_rows
 from kyara_utils.training.pair_rows import prepare_pairs
@@ -135,12 +137,13 @@ def test_notebook_06_mixes_published_rows_with_its_own(tmp_path, tokenizer, caps
     for name in PUBLISHED:
         copy_of(name, tmp_path)
     own = preference("問題", "好答案", "壞答案", "spin", "reference", "sft", {}, ["conv_1"], [])
-    none = ("rlaif", "sppo", "verified", "same", "rejected", "unranked", "unsure", "unlabelled", "rejects")
+    none = ("rlaif", "sppo", "verified", "steps", "unsolved", "same", "rejected")
+    none += ("unranked", "unsure", "unlabelled", "rejects")
     space = {name: [] for name in none} | {"spin": [own], "seed": 0, "held_out_share": 0.0}
     space |= {"run": SimpleNamespace(root=tmp_path, dir=tmp_path), "chain": chain, "BenchmarkNgrams": BenchmarkNgrams}
     space |= {"mix_preferences": mix_preferences, "read_open_preferences": read_open_preferences}
     space |= {"open_preferences": [f"{name}={name}" for name in PUBLISHED], "mixture": {"rlaif": 5}}
-    space |= {"benchmark_texts": dict}
+    space |= {"benchmark_texts": dict, "picture": picture, "preference_lengths": preference_lengths}
     exec(cells["mixture"] + "\n" + cells["lengths"], space)
     rows = read_rows(tmp_path / "preferences.parquet")
     assert {row["source"] for row in rows} >= {"spin", "Math-Step-DPO-10K", "ultrafeedback-binarized-preferences"}
