@@ -154,6 +154,10 @@ def _readme(facts: dict[str, Any], target: Path) -> str:
     for row in facts["models"]:
         cells = (row.get(name, "–") for name in ("source", "sha256", "licence"))
         lines.append(f"| {row['model']} | {row['calls']:,} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "The embedded base model answers with its vocabulary cut to the run's texts, a file built from the named one.",
+    ]
     lines += ["", "Requests quote the corpus (the bundled one is CC BY 4.0); a model's terms cover its answers.", ""]
     lines += ["| prompt@version and labels | calls |", "|---|---|"]
     return "\n".join(lines + [f"| {stage} | {calls:,} |" for stage, calls in facts["stages"].items()]) + "\n"
