@@ -126,6 +126,7 @@ def hub(monkeypatch):
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # read at import: perhaps in a test that is offline
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # whose own server would have to stand in as well
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     try:
