@@ -49,13 +49,11 @@ def one_of_each_rule(rejects: list[Row]) -> dict[str, str]:
 
 
 def metrics(begun: dict[str, int], rows: list[Row], drafts: list[Row], tried: list[Row], threshold: float = 0.0) -> Row:
-    """Return what the manifest says of a run: rows by source, asked and written, evolutions, verdicts, expansions."""
+    """Return what the manifest says of a run: rows by source, tried and written, evolutions, verdicts, expansions."""
     out = {source: sum(row["source"] == source for row in rows) for source in SOURCES}
     written = {"rag": [begun["rag"] - out["followup"], out["rag"]], "followup": [out["followup"]] * 2}
     written |= {kind: [begun[kind], out[kind]] for kind in begun if kind != "rag"}
     return out | {
-        "asked": begun["rag"] + begun["rag_cited"],
-        "given": begun["document"],
         "evolved": sum(not draft["evolution"]["rule"] for draft in tried),
         "relevant": sum(hit["relevant"] for draft in drafts for hit in draft["hits"]),
         "relevance_threshold": threshold,
