@@ -6,14 +6,14 @@ import shutil
 import pytest
 import yaml
 from hub_stand_in import hub
-from run_folder import finished_run
+from run_folder import finish, finished_run
 
 from kyara_utils.__main__ import main
 from kyara_utils.models.gguf_file import Field, write_gguf
 from kyara_utils.report import cards
 from kyara_utils.report.card_facts import data_licence, known_as, model_licence
 from kyara_utils.report.data_sets import passage_ids, sets_of
-from kyara_utils.runs import finished, manifest, read_rows, write_csv, write_rows
+from kyara_utils.runs import finished, manifest, read_rows, reject, write_csv, write_rows
 from kyara_utils.runs.schemas import REJECT
 from kyara_utils.sharing.repositories import repositories
 from kyara_utils.sharing.uploading import readable_size
@@ -154,6 +154,33 @@ def test_rejects_with_a_benchmark_question_are_not_given_away(run):
     write_rows(path, [rows[0] | {"rule": "contamination"}, *rows[1:]], REJECT)
     ids = {row["id"] for one in sets_of(finished("tiny")) if one.name == "rejects" for row in one.rows()}
     assert rows[0]["id"] not in ids and len(ids) == 19
+
+
+def test_rejects_that_the_run_did_not_make_stay_at_home(run):
+    """A set whose licence is silent, read whole, would leave row by row with what was left out of it."""
+    filtering, judging = run / "04_filtering", run / "06_dpo_pair_judging"
+    turns = [{"role": "user", "content": "問"}, {"role": "assistant", "content": '答 "call_0123456789abcdef0123"'}]
+    opened = {"id": "conv_ffffffffffff", "messages": turns, "source": "rag", "call_ids": [], "meta": '{"file": "a"}'}
+    unread = {"id": "id_1", "source": "rag", "item": {"call_ids": ["call_0123456789abcdef0123"]}}
+    own = read_rows(filtering / "rejects.parquet")
+    lost = [reject(filtering.name, "near_duplicate", opened), reject(filtering.name, "not_json", unread)]
+    write_rows(filtering / "rejects.parquet", own + lost, REJECT)
+
+    answer = {"model": "sft", "prompt": "問", "text": "答", "call_id": "call_0123456789abcdef0123"}
+    parent = read_rows(filtering / "base.parquet")[0]["id"]
+    made = [{"id": "pair_1", "first": answer, "second": answer}, {"id": parent, "sample": answer, "chosen": "答"}]
+    foreign = [
+        {"id": "conv_ffffffffffff", "sample": answer, "chosen": "an open set's answer"},
+        {"id": "ver_1", "row": "conv_ffffffffffff", "answers": [answer]},
+        {"id": "pref_1", "parents": ["conv_ffffffffffff"], "call_ids": [answer["call_id"]]},
+        {"id": "pref_2", "source": "rlaif", "chosen": turns, "parents": [], "call_ids": []},
+        {"id": "pair_2", "label": "none", "first": "答", "note": answer["call_id"]},
+    ]
+    write_rows(judging / "rejects.parquet", [reject(judging.name, "tie", row) for row in made + foreign], REJECT)
+    finish(judging)
+    given = [row["id"] for one in sets_of(finished("tiny")) if one.name == "rejects" for row in one.rows()]
+    drafts = [row["id"] for row in read_rows(run / "02_rag_sft_synthesis/rejects.parquet")]
+    assert given == [*drafts, *(row["id"] for row in own), "pair_1", parent]
 
 
 def test_the_dataset_loads_as_its_card_says(run):

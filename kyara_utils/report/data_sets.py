@@ -2,6 +2,8 @@
 out of training, the passages that the rows were made from, and the rejects. Cards, exports and the Hub share this cut.
 """
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,7 @@ from kyara_utils.runs.tables import Row
 
 CORPUS = "01_corpus_indexing"
 TRAIN, TEST = "train", "test"
+CALL = re.compile(r'(?<!\\)"call_[0-9a-f]{20}"')  # its id in a row's JSON
 CONVERSATIONS, PREFERENCES, PASSAGES, REJECTS = ("base", "refined"), "preferences", "passages", "rejects"
 
 
@@ -42,9 +45,9 @@ class DataSet:
 def sets_of(found: Found) -> list[DataSet]:
     """The sets of the finished steps that hold a row, in the order in which a card lists them.
 
-    The split `test` is what 05 held out of the training rows, and 06 of the pairs. Rejects that
-    hold a benchmark's question are left out. Reads the origin of every training
-    row once, to know the passages.
+    The split `test` is what 05 held out of the training rows, and 06 of the pairs. Of the rejects only those that the
+    run made itself are given away, and none that holds a benchmark's question. Reads the origin of every training row
+    once, to know the passages, and the rejects of 04 and 06.
     """
     held = _ids(path_of(found, SFT, "held_out_parquet"))
     sets = []
@@ -56,7 +59,7 @@ def sets_of(found: Found) -> list[DataSet]:
         named = frozenset(name for row in _training_rows(sets) for name in passage_ids(row))
         sets.append(DataSet(PASSAGES, TRAIN, (path,), named, only=True))
     if paths := [path for step in (SYNTHESIS, MATHS, FILTERING, PAIRS) if (path := path_of(found, step, REJECTS))]:
-        sets.append(DataSet(REJECTS, TRAIN, tuple(paths), _leaks(paths)))
+        sets.append(DataSet(REJECTS, TRAIN, tuple(paths), _leaks(paths) | _foreign(found)))
     return [one for one in sets if one.count]
 
 
@@ -64,6 +67,28 @@ def _leaks(paths: list[Path]) -> frozenset[str]:
     """Ids of rejects that hold a benchmark's question: given away they would end in the next model's training."""
     rows = chain.from_iterable(iter_rows(path, ["id", "rule"]) for path in paths)
     return frozenset(row["id"] for row in rows if row["rule"] == "contamination")
+
+
+def _foreign(found: Found) -> frozenset[str]:
+    """Ids of rejects of 04 and 06 that the run did not make, or that hold what it did not: rows of open sets, published
+    pairs, labelled ones. Their licences may forbid it, and a set read whole would leave with its rejects."""
+    written = frozenset().union(*(_ids(path_of(found, step, "conversations")) for step in (SYNTHESIS, MATHS)))
+    rejects = chain.from_iterable(iter_rows(path) for s in (FILTERING, PAIRS) if (path := path_of(found, s, REJECTS)))
+    return frozenset(row["id"] for row in rejects if not _made_here(row, written))
+
+
+def _made_here(row: Row, written: frozenset[str]) -> bool:
+    """Whether a reject of 04 was written by 02 or 03, or one of 06 names a call of the run, and no row of others.
+
+    Told by what is there, not by what is lacking: a row of a kind that nobody thought of stays at home. A call's id
+    that stands inside a text has its quotation marks escaped.
+    """
+    if row["step"] == FILTERING:
+        return row["id"] in written
+    made = json.loads(row["row"])
+    named = (row["id"], made.get("row"), *(made.get("parents") or ()))
+    rows = (name for name in named if str(name).startswith("conv_"))
+    return bool(CALL.search(row["row"])) and not {"item", "label"} & made.keys() and written.issuperset(rows)
 
 
 def pair_sets(found: Found) -> list[DataSet]:
