@@ -1,12 +1,15 @@
 """Tables between steps: types that do not depend on the rows at hand, memory that does not depend on their number."""
 
+import errno
 import json
 import math
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import tracemalloc
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -193,3 +196,37 @@ def test_stored_rows_are_those_of_a_list() -> None:
         kept[len(plain)]
     with pytest.raises(KyaraError, match="column score"):
         stored([plain[0] | {"score": 1.0}], CONVERSATION)
+
+
+def test_a_full_disk_of_temporary_files_is_said_in_one_line(tmp_path, monkeypatch) -> None:
+    """The rows take as much as their text, in a folder that few know; what was begun must not fill it further."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with small_files(50_000), pytest.raises(KyaraError, match=f"in {tmp_path} .* TMPDIR") as raised:
+        stored(conversations(2 * BATCH), CONVERSATION)
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+    with pytest.raises(KyaraError, match="column score"):
+        stored([TALK | {"score": 1.0}], CONVERSATION)
+    assert not list(tmp_path.iterdir()), "any other failure leaves nothing, too"
+    with pytest.raises(PermissionError):  # of a file that the rows come from
+        stored(raising(PermissionError(errno.EACCES, "of the source")), CONVERSATION)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(KyaraError, match="none .No such file or directory.*TMPDIR"):
+        stored([TALK], CONVERSATION)
+
+
+@contextmanager
+def small_files(size: int):
+    """No file of this process may grow beyond so many bytes: a disk that is full, for whoever writes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def raising(error: Exception):
+    """An iterator that fails at once."""
+    raise error
+    yield

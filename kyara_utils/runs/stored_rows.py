@@ -4,7 +4,10 @@ A row as a dict takes several times its text. The functions here take stored row
 were given, so that a filter that is right on a list is right on millions of rows.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import errno
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +20,8 @@ from kyara_utils.runs.tables import BATCH, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
 
 
 class StoredRows(Sequence[Row]):
@@ -66,21 +71,53 @@ class StoredRows(Sequence[Row]):
 
 
 def stored(rows: Iterable[Row], schema: "pa.Schema") -> StoredRows:
-    """Write rows to a temporary file, a batch in memory at a time. Raises `KyaraError` for a column it lacks."""
+    """Write rows to a temporary file, a batch in memory at a time.
+
+    Raises `KyaraError` for a column that the schema lacks, and where the system's folder for such files has no room;
+    then nothing is left there.
+    """
     import pyarrow as pa
 
-    folder = TemporaryDirectory(prefix="rows_", ignore_cleanup_errors=True)
-    path, count = str(Path(folder.name) / "rows.arrow"), 0
+    with ExitStack() as undone:
+        with _room():
+            folder = TemporaryDirectory(prefix="rows_", ignore_cleanup_errors=True)
+        undone.callback(folder.cleanup)
+        path = str(Path(folder.name) / "rows.arrow")
+        with _room(FULL):
+            count = _write(rows, schema, path)
+        file = pa.ipc.open_file(pa.memory_map(path))
+        batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        undone.pop_all()
+    return StoredRows(batches, np.arange(count), {}, folder)
+
+
+def _write(rows: Iterable[Row], schema: "pa.Schema", path: str) -> int:
+    import pyarrow as pa
+
+    count, rows = 0, iter(rows)
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as out:
-        rows = iter(rows)
         while part := list(islice(rows, BATCH)):
             if unknown := set().union(*part) - set(schema.names):
                 raise KyaraError(f"a row has column {sorted(unknown)[0]}, which its schema lacks; add it there")
             out.write_batch(pa.RecordBatch.from_pylist(part, schema))
             count += len(part)
-    file = pa.ipc.open_file(pa.memory_map(path))
-    batches = [file.get_batch(number) for number in range(file.num_record_batches)]
-    return StoredRows(batches, np.arange(count), {}, folder)
+    return count
+
+
+@contextmanager
+def _room(errors: Collection[int] = ()) -> Iterator[None]:
+    """What the disk of temporary files refuses, as one line with the mend; with `errors` none but these, since the rows
+    may come from other files."""
+    try:
+        yield
+    except OSError as error:
+        if errors and error.errno not in errors:
+            raise
+        why = str(error.strerror or error).splitlines()[0]
+        raise KyaraError(
+            f"cannot keep the rows in {tempfile.tempdir or 'the folder for temporary files'} ({why}), which must hold "
+            "all their text; free it, or set TMPDIR to a folder with more room and rerun"
+        ) from error
 
 
 def picked(rows: Sequence[Row], positions: Sequence[int]) -> list[Row]:
