@@ -183,13 +183,33 @@ def test_named_sets_are_streamed_from_the_hub(monkeypatch: pytest.MonkeyPatch, t
 
 def test_sets_that_give_nothing_stop_with_one_line(tmp_path: Path) -> None:
     """A missing file, an unknown name and a file of another kind are said at once, with the remedy."""
-    (tmp_path / "other.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
+    lines = {"other": {"text": "x"}, "typed": {"instruction": ASK, "ouput": REPLY}, "listed": {"conversatons": SHARED}}
+    for name, row in lines.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (tmp_path / "rows.csv").touch()
+    (tmp_path / "empty.jsonl").touch()
     for entry, message in (
-        ("other.jsonl", "gives no conversation.*fields text"), ("none.jsonl", "no open set"),
-        ("Tome=x", "is not known"),
+        ("other.jsonl", "gives no conversation.*other.jsonl:1: fields text; rename its fields, or leave"),
+        ("typed.jsonl", "fields instruction, ouput; rename ouput to output"),
+        ("listed.jsonl", "rename conversatons to conversations"),
+        ("The-Tome=listed.jsonl", "listed.jsonl:1: The-Tome has no field conversations .nearest is conversatons.;"),
+        ("OpenHermes-2.5=other.jsonl", "has no field conversations .found: text.; give its published layout"),
+        ("empty.jsonl", "it is empty"), ("none.jsonl", "no open set none.jsonl.*known: OpenHermes-2.5, The-Tome"),
+        ("openhermes-2.5", "did you mean OpenHermes-2.5?"), ("teknium/OpenHermes-2.5", "did you mean OpenHermes-2.5?"),
+        ("Tome=x", "'Tome' is not known; did you mean The-Tome?"), ("The-Tome=x", "no open set in .*/x; give"),
+        ("rows.csv", "no open set in .*rows.csv; give a name, or .parquet"),
     ):  # fmt: skip
-        with pytest.raises(KyaraError, match=message):
+        with pytest.raises(KyaraError, match=message) as raised:
             read_open_sets([entry], tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def test_the_last_row_of_another_set_is_not_blamed(tmp_path: Path) -> None:
+    """The second set is empty; a message about the first one's file sends its reader the wrong way."""
+    (tmp_path / "good.jsonl").write_text(json.dumps({"messages": PLAIN}) + "\n7\n", encoding="utf-8")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(KyaraError, match="open set empty.jsonl gives no conversation; the last row: it is empty"):
+        read_open_sets(["good.jsonl", "empty.jsonl"], tmp_path)
 
 
 def test_a_copy_is_read_like_the_training_split_of_the_hub(tmp_path: Path) -> None:

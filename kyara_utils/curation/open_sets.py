@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kyara_utils.curation.language import language_of
-from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened, origin, read_item
+from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, nothing_read, opened, origin, read_item
 from kyara_utils.curation.rows import STEP
-from kyara_utils.curation.turns import messages_of
-from kyara_utils.runs import KyaraError, content_id
+from kyara_utils.curation.turns import LISTS, PAIRS, messages_of
+from kyara_utils.runs import content_id
 from kyara_utils.runs.schemas import CONVERSATION
 from kyara_utils.runs.stored_rows import StoredRows, stored
 from kyara_utils.runs.tables import Row
@@ -33,6 +33,7 @@ OPEN_SETS = {
         "Magpie-Align/Magpie-Qwen2-Pro-200K-Chinese", UNCHECKED, "conversations[from, value]"
     ),
 }
+FIELDS = (*LISTS, *(field for pair in PAIRS for field in pair))  # that hold a conversation, in any layout
 
 
 def read_open_sets(entries: list[str], root: Path) -> tuple[StoredRows, list[Row]]:
@@ -48,7 +49,7 @@ def read_open_sets(entries: list[str], root: Path) -> tuple[StoredRows, list[Row
 def _readable(entries: list[str], root: Path, rejects: list[Row]) -> Iterator[Row]:
     for entry in entries:
         name, licence, items = opened(entry, root, OPEN_SETS)
-        found = False
+        found, before = False, len(rejects)
         for place, item in items:
             row, rejected = _row(item, name, licence, place)
             if rejected:
@@ -57,8 +58,7 @@ def _readable(entries: list[str], root: Path, rejects: list[Row]) -> Iterator[Ro
                 found = True
                 yield row
         if not found:
-            why = rejects[-1]["detail"] if rejects else "it is empty"
-            raise KyaraError(f"open set {entry} gives no conversation; the last row: {why}; rename its fields")
+            raise nothing_read(entry, "conversation", next(iter(rejects[before:][-1:]), None), FIELDS)
 
 
 def _row(item: Any, name: str, licence: str, place: str) -> tuple[Row, Row | None]:

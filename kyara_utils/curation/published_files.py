@@ -7,13 +7,15 @@ recipe's list names, and its items one by one with the place of each.
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
-from kyara_utils.curation.turns import Unreadable
+from kyara_utils.curation.turns import SYSTEM_KEYS, Unreadable
 from kyara_utils.runs.errors import KyaraError
+from kyara_utils.runs.params import nearest
 from kyara_utils.runs.tables import Row, content_id, iter_rows, reject
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
@@ -21,6 +23,8 @@ CHUNK = 1 << 20  # characters read at once of a JSON array
 LONGEST = 1 << 26  # characters of one item of a JSON array
 ABOUT = ("dataset_info.json", "dataset_infos.json")  # of a set, without rows of it
 UNCHECKED = "not checked; read its card before you publish a model"
+SHOWN = 8  # columns named at most in a message
+_FIELD = re.compile(r"(\w+)(?:\[[^\]]*\])?")  # of a set's fields, without those of its turns
 _GAP = re.compile(r"[\s,]*")
 _TRAIN = re.compile(r"(?:^|[^a-z])train(?:ing)?(?:[^a-z]|$)", re.I)
 
@@ -42,12 +46,43 @@ def opened(entry: str, root: Path, known: Mapping[str, PublishedSet]) -> tuple[s
     """
     name, _, path = entry.partition("=")
     if name in known:
-        return name, known[name].licence, _files(root / path) if path else _hub(known[name].repository)
+        items = _files(root / path) if path else _hub(known[name].repository)
+        return name, known[name].licence, _as_published(name, known[name].fields, items)
     if path:
-        raise KyaraError(f"open set {name!r} is not known; known are {', '.join(known)}; or give a path alone")
+        raise KyaraError(f"open set {name!r} is not known; {nearest(name, known)}; or give a path alone")
+    if not (root / entry).exists():
+        raise KyaraError(f"no open set {entry}, neither a file or folder nor a name; {nearest(entry, known)}")
     own = Path(entry)
     ending = next((ending for ending in ENDINGS if own.name.endswith(ending)), "")
     return own.name.removesuffix(ending), "", _files(root / entry)
+
+
+def _as_published(name: str, fields: str, items: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Refuse another layout under a published name: the rows would be misread, or all be rejects."""
+    for number, (place, item) in enumerate(items):
+        if not number and isinstance(item, dict):
+            _check_fields(f"{place}: {name}", _FIELD.findall(fields), list(map(str, item)))
+        yield place, item
+
+
+def _check_fields(where: str, fields: list[str], found: list[str]) -> None:
+    for field in fields:
+        if field not in (*SYSTEM_KEYS, *found):
+            near = get_close_matches(field, found, 1)
+            seen = f"nearest is {near[0]}" if near else f"found: {', '.join(found[:SHOWN])}"
+            raise KyaraError(f"{where} has no field {field} ({seen}); give its published layout, or the path alone")
+
+
+def nothing_read(entry: str, what: str, last: Row | None, fields: Iterable[str]) -> KyaraError:
+    """The error of a set that gives no `what`: its `last` reject, and which columns look like one of `fields`."""
+    item, fields = json.loads(last["row"])["item"] if last else None, list(fields)
+    near = {column: get_close_matches(column, fields, 1) for column in (item if isinstance(item, dict) else ())}
+    meant = [f"{column} to {names[0]}" for column, names in near.items() if names and column not in fields]
+    why = last["detail"] if last else "it is empty"
+    return KyaraError(
+        f"open set {entry} gives no {what}; the last row: {why}; "
+        f"rename {', '.join(meant) or 'its fields'}, or leave the set out"
+    )
 
 
 def _files(path: Path) -> Iterator[tuple[str, Any]]:
@@ -58,7 +93,7 @@ def _files(path: Path) -> Iterator[tuple[str, Any]]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_data(file.relative_to(path)))
     files = [file for file in files if _TRAIN.search(file.name)] or files
     if not files or not files[0].name.endswith(ENDINGS):
-        raise KyaraError(f"no open set {path}; give a name, or .parquet, .jsonl(.gz) or .json files that exist")
+        raise KyaraError(f"no open set in {path}; give a name, or .parquet, .jsonl(.gz) or .json files that exist")
     for file in files:
         read = {".parquet": iter_rows, ".json": _json}.get(file.suffix, _lines)
         for number, item in enumerate(read(file), 1):

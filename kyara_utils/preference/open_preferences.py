@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, opened, origin, read_item
-from kyara_utils.preference.pair_layouts import pair_of
+from kyara_utils.curation.published_files import UNCHECKED, PublishedSet, nothing_read, opened, origin, read_item
+from kyara_utils.preference.pair_layouts import FIELDS, PROMPTS, pair_of
 from kyara_utils.preference.preference_rows import STEP
-from kyara_utils.runs import KyaraError, content_id
+from kyara_utils.runs import content_id
 from kyara_utils.runs.tables import Row
 
 log = logging.getLogger(__name__)
@@ -49,27 +49,13 @@ def read_open_preferences(entries: list[str], root: Path) -> Iterator[Read]:
     for entry in entries:
         name, licence, items = opened(entry, root, OPEN_PREFERENCES)
         log.info("%s: licence %s", name, licence or "yours to know")
-        pairs, last = 0, "it is empty"
-        for number, (place, item) in enumerate(items):
-            if not number:
-                _check_fields(name, item, place)
+        pairs, last = 0, None
+        for place, item in items:
             read = _read(item, name, licence, place)
-            pairs, last = (pairs, read[1]["detail"]) if read[1] else (pairs + 1, last)
+            pairs, last = (pairs, read[1]) if read[1] else (pairs + 1, last)
             yield read
         if not pairs:
-            raise KyaraError(f"open set {entry} gives no pair; the last row: {last}; rename its fields or leave it out")
-
-
-def _check_fields(name: str, item: Any, place: str) -> None:
-    """Refuse another layout under a published name: the rows would be misread, or all be rejects."""
-    if name not in OPEN_PREFERENCES or not isinstance(item, dict):
-        return
-    fields = OPEN_PREFERENCES[name].fields.split(", ")
-    if missing := [field for field in fields if field not in item]:
-        found = ", ".join(map(str, list(item)[:8]))
-        raise KyaraError(
-            f"{place}: {name} has no field {missing[0]} (found: {found}); give its published layout, or the path alone"
-        )
+            raise nothing_read(entry, "pair", last, (*(field for pair in FIELDS for field in pair), *PROMPTS))
 
 
 def _read(item: Any, name: str, licence: str, place: str) -> Read:
