@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   python -m kyara_utils run smoke --set 01.corpus=./my-documents   your own folder, as seen from where you stand
   python -m kyara_utils run smoke --from 05 --set 05.epochs=2      train again and go on from there
   python -m kyara_utils status smoke                               what is done, when, and what has changed since
+  python -m kyara_utils compare taiwan taiwan-no-documents         what a variant gains or loses, with intervals
   python -m kyara_utils report smoke                               its results and all its rows as pages to look at
   python -m kyara_utils export smoke --layout trl --to ./rows      its rows and pairs as TRL reads them
   python -m kyara_utils push smoke --to ME/kyara-smoke             what would go to the Hub; --yes sends it
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a recipe's notebooks in order, skipping what is fresh")
-    run.add_argument("recipe", help="a folder of params/, e.g. smoke")
+    run.add_argument("recipe", help="a folder of params/ or a file of params/variants, e.g. smoke")
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -54,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("recipe", nargs="?", default="smoke")
     report = commands.add_parser("report", help="write a recipe's results and rows as a folder of offline pages")
     report.add_argument("recipe", nargs="?", default="smoke")
+    compare = commands.add_parser("compare", help="evaluations beside each other, question by question")
+    compare.add_argument("recipes", nargs="+", help="the recipe that the others are compared with, then those")
+    compare.add_argument("--model", default="sft", help="whose answers: sft_base, sft or dpo (default: sft)")
+    compare.add_argument("--to", default="", metavar="FOLDER", help="write the tables as CSV, too")
     add_commands(commands)
     chat = commands.add_parser("chat", help="talk to a model of a recipe; reads lines from a pipe, too")
     served = commands.add_parser("serve", help="put a model of a recipe behind an address, or look at any address")
@@ -132,6 +137,12 @@ def _report(options: argparse.Namespace) -> int:
 
     print(f"open {write_report(options.recipe)}")
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from kyara_utils.evaluation.compare_runs import comparison_lines
+
+    return _say(comparison_lines(options.recipes, options.model, options.to))
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -222,8 +233,8 @@ def _times(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "status": _status, "report": _report, "export": _export, "push": _push, "chat": _chat,
-    "serve": _serve, "calls": _calls, "times": _times, "doctor": _doctor,
+    "run": _run, "status": _status, "report": _report, "compare": _compare, "export": _export, "push": _push,
+    "chat": _chat, "serve": _serve, "calls": _calls, "times": _times, "doctor": _doctor,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from kyara_utils.models.gguf_trimming import trimmed_gemma
 from kyara_utils.models.loading import load_model, load_tokenizer, save_model
 from kyara_utils.models.packages import gemma_gguf
 from kyara_utils.models.vocabulary_choice import kept_ids
-from kyara_utils.runs import manifest, params, steps
+from kyara_utils.runs import manifest, params, recipes, steps
 from kyara_utils.runs.given import parameters_of
 from kyara_utils.runs.pipeline import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = list(steps.load_steps(ROOT))
-RECIPES = params.recipes(ROOT)
+RECIPES = recipes.recipes(ROOT)
 both = [pytest.param(recipe, step, id=f"{recipe}-{step}") for recipe in RECIPES for step in STEPS]
 
 

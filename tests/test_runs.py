@@ -16,6 +16,7 @@ from kyara_utils.runs import (
     finished,
     manifest,
     params,
+    recipes,
     reject,
     source,
     steps,
@@ -281,7 +282,7 @@ def test_papermill_without_a_recipe_writes_nowhere(project):
     assert not (project / "runs").exists()
     (project / "params/tiny/02_two.yaml").write_text("recipe: smoke\n")
     with pytest.raises(KyaraError, match="says recipe: smoke, but lies in params/tiny"):
-        params.load_recipe(project, "tiny", "02_two")
+        recipes.load_recipe(project, "tiny", "02_two")
 
 
 def test_a_misspelt_name_from_papermill_is_refused(project):
@@ -486,6 +487,6 @@ def test_the_examples_of_the_help_are_commands():
     """An example that the grammar refuses teaches nothing."""
     lines = [line.split("  ")[1] for line in EXAMPLES.splitlines() if line.startswith("  python")]
     assert len(lines) >= 5 and {parser().parse_args(line.split()[3:]).command for line in lines} == {
-        "run", "status", "report", "export", "push", "chat", "serve",
+        "run", "status", "compare", "report", "export", "push", "chat", "serve",
     }  # fmt: skip
-    assert all(recipe in params.recipes(ROOT) for line in lines for recipe in [line.split()[4]])
+    assert {line.split()[4] for line in lines} <= {*recipes.recipes(ROOT), *recipes.variants(ROOT)}

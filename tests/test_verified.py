@@ -5,6 +5,7 @@ import json
 import pytest
 from scripted import Scripted, last, text
 
+from kyara_utils.preference.candidates import several_answers
 from kyara_utils.preference.verified import draw_known, rule_lines, verified_preferences
 from kyara_utils.preference.verifiers import OPEN, RIGHT, WRONG, kind_of, shown_documents, verify
 from kyara_utils.synthesis.drafts import conversation
@@ -112,6 +113,18 @@ def answers_of(known, *said, finish="stop"):
 
 def made(known, *said, own=True, finish="stop"):
     return verified_preferences(answers_of(known, *said, finish=finish), [known], CHUNKS, len(said), own)
+
+
+def test_the_samples_of_a_prompt_are_asked_near_each_other():
+    """With as many prompts between them as are under way at once, a server has read the prompt before."""
+    client = Scripted(lambda request: text(f"{last(request)}{request.seed}"), dialect="chat", parallel=2)
+    columns = several_answers(client, ["a", "b", "c", "a"], 2)
+    asked = [last(request) + str(request.seed) for request in client.asked]
+    assert asked == ["a0", "b0", "a50", "b50", "c0", "a0", "c50", "a50"]
+    assert [[row["text"] for row in rows] for rows in columns] == [
+        ["a0", "b0", "c0", "a0"],
+        ["a50", "b50", "c50", "a50"],
+    ]
 
 
 def test_a_pair_names_its_check_and_what_was_found():

@@ -1,5 +1,6 @@
 """The files that an evaluation leaves: one row an item, an answer, a verdict; and the score tables beside them."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from kyara_utils.runs import Run, write_csv, write_rows
 from kyara_utils.runs.schemas import schema
 from kyara_utils.runs.tables import Row
 
-ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "f1", "finish_reason", "text")
+ITEM = ("benchmark", "model", "id", "outcome", "chosen", "strict", "lenient", "f1", "finish_reason", "text", "scored")
 ANSWER = ("benchmark", "model", "id", "category", "prompt", "text")
 VERDICT = ("benchmark", "model", "question_id", "turn", "category", "score", "judgment", "error")
 FILES = {"items": ITEM, "answers": ANSWER, "verdicts": VERDICT}  # columns by name, all text
@@ -19,6 +20,13 @@ FILES = {"items": ITEM, "answers": ANSWER, "verdicts": VERDICT}  # columns by na
 def as_text(rows: Iterable[Row], columns: Sequence[str]) -> list[Row]:
     """Rows with these columns only, all values text: benchmarks differ in what they keep."""
     return [{name: str(row.get(name, "")) for name in columns} for row in rows]
+
+
+def item_rows(items: Iterable[Row]) -> list[Row]:
+    """Scored items for `items.parquet`; `scored` is the whole row as JSON, but for the answer's text."""
+    items = list(items)
+    whole = (json.dumps(row | {"text": ""}, ensure_ascii=False, default=str) for row in items)
+    return [row | {"scored": text} for row, text in zip(as_text(items, ITEM), whole, strict=True)]
 
 
 def answer_rows(suite: Suite, answers: Mapping[str, Answers]) -> list[Row]:

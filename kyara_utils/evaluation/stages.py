@@ -13,13 +13,15 @@ from kyara_utils.evaluation.backends.backend import EndpointBackend
 from kyara_utils.evaluation.contamination import training_texts
 from kyara_utils.llm import Model, connect, find_model, trained
 from kyara_utils.models.serving import servable
-from kyara_utils.runs import KyaraError, Run, iter_rows
+from kyara_utils.runs import KyaraError, Run, iter_rows, read_csv
+from kyara_utils.runs.tables import Row
 
+JUDGED = "06_dpo_pair_judging"
 STEPS = {"sft_base": "05_sft", "sft": "05_sft", "dpo": "07_dpo"}
 BASE, TEMPLATED = "base", "base_chat"  # behind worked examples, and through the chat template
 PROMPT, TURNS = 2048, 2  # tokens of a question, turns of a conversation that are answered
 PACKAGED = "gemma-3-270m"  # its few-shot prompts suit a model that knows no turns
-TRAINING = (("04_filtering", "base"), ("04_filtering", "refined"), ("06_dpo_pair_judging", "preferences"))
+TRAINING = (("04_filtering", "base"), ("04_filtering", "refined"), (JUDGED, "preferences"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ def asked(stage: Stage, run: Run, budget: float = 0.0) -> Iterator[EndpointBacke
         yield EndpointBackend(client, stage.folder, stage.examples)
 
 
+def judge_tests(run: Run) -> list[Row]:
+    """What step 06 found when it tested its judges; empty where it has not been run."""
+    return read_csv(run.input(JUDGED, "judge_tests")) if run.has(JUDGED) else []
+
+
 def texts_of(run: Run) -> Iterator[str]:
-    """Every text that the stages were trained on, read as a stream."""
-    for step, name in TRAINING:
+    """Every text that the stages were trained on, as far as the steps are done, read as a stream."""
+    for step, name in ((step, name) for step, name in TRAINING if run.has(step)):
         yield from training_texts(iter_rows(run.input(step, name)))

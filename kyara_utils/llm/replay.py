@@ -10,6 +10,7 @@ from kyara_utils.llm.ledger import Call, Ledger
 from kyara_utils.runs.env import find_root, live
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.files import replacing
+from kyara_utils.runs.recipes import folder_of
 
 ROWS = 5_000  # calls in memory at once
 SHIPPED = "calls.parquet"  # beside a recipe's YAML
@@ -38,7 +39,7 @@ class ShippedLedger(Ledger):
 
 def shipped_calls(recipe: str) -> Path | None:
     """The file of calls that a recipe ships, None where it has none or the run is live."""
-    path = find_root() / "params" / recipe / SHIPPED
+    path = folder_of(find_root(), recipe) / SHIPPED
     return path if path.is_file() and not live() else None
 
 

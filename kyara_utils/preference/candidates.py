@@ -43,25 +43,41 @@ def answer_prompts(
     0.5 is Kyara's published default chat temperature. Holds all prompts and answers, some 2 kB each:
     good for 1,000,000 prompts.
     """
-    few_shot = load_prompt("preference/reply")
-    requests = []
-    for prompt in prompts:
-        completion = client.model.dialect == "completion"
-        messages = few_shot.messages(prompt=prompt) if completion else [{"role": "user", "content": prompt}]
-        stop = few_shot.stop if completion else ()
-        requests.append(Request(messages, max_tokens, temperature, stop, repeat_penalty=1.1, seed=seed))
+    return _asked(client, [(prompt, seed) for prompt in prompts], max_tokens, temperature)
+
+
+def _asked(client: Client, pairs: list[tuple[str, int]], max_tokens: int, temperature: float) -> list[Row]:
+    """Rows of `answer_prompts`, of prompts with their seeds."""
+    few_shot, completion = load_prompt("preference/reply"), client.model.dialect == "completion"
+    stop = few_shot.stop if completion else ()
+    requests = [
+        Request(
+            few_shot.messages(prompt=prompt) if completion else [{"role": "user", "content": prompt}],
+            max_tokens, temperature, stop, repeat_penalty=1.1, seed=seed,
+        )
+        for prompt, seed in pairs
+    ]  # fmt: skip
+    answers = client.ask(requests, label=f"answers of {client.model.name}")
     return [
         {
             "model": client.model.name, "prompt": prompt, "text": response.text.strip(), "call_id": response.call_id,
             "finish_reason": response.finish_reason, "error": response.error,
         }
-        for prompt, response in zip(prompts, client.ask(requests, label=f"answers of {client.model.name}"), strict=True)
+        for (prompt, _), response in zip(pairs, answers, strict=True)
     ]  # fmt: skip
 
 
 def several_answers(
     client: Client, prompts: list[str], samples: int, max_tokens: int = 160, temperature: float = 0.5, seed: int = 0
 ) -> list[list[Row]]:
-    """Ask one model all prompts `samples` times; return the rows of `answer_prompts` of each time."""
+    """Ask one model all prompts `samples` times; return the rows of `answer_prompts` of each time.
+
+    As many prompts as are under way at once are asked, then the same again with the next seed: a server that keeps a
+    prompt's beginning reads each prompt once, not `samples` times.
+    """
     seeds = [seed + SEED_STEP * number for number in range(samples)]
-    return [answer_prompts(client, prompts, max_tokens, temperature, one) for one in seeds]
+    starts = range(0, len(prompts), client.model.parallel)
+    blocks = [prompts[start : start + client.model.parallel] for start in starts]
+    pairs = [(prompt, one) for block in blocks for one in seeds for prompt in block]
+    rows = dict(zip(pairs, _asked(client, pairs, max_tokens, temperature), strict=True))
+    return [[rows[prompt, one] for prompt in prompts] for one in seeds]

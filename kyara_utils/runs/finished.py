@@ -6,7 +6,7 @@ from typing import Any
 from kyara_utils.runs import manifest, steps
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
-from kyara_utils.runs.params import nearest, recipes
+from kyara_utils.runs.recipes import check_name
 
 TRAINED = (("05_sft", "sft"), ("07_dpo", "dpo"))  # step and name of the models that are meant to be talked to
 
@@ -26,8 +26,8 @@ def so_far(recipe: str) -> dict[str, dict[str, Any]]:
         folder = steps.step_dir(root, recipe, name)
         if done := manifest.read(folder):
             found[name] = done | {"folder": folder}
-    if not found and recipe not in (known := recipes(root)):
-        raise KyaraError(f"no recipe {recipe} in params; {nearest(recipe, known)}")
+    if not found:
+        check_name(root, recipe)
     return found
 
 

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from kyara_utils.runs import params
+from kyara_utils.runs import params, recipes
 from kyara_utils.runs.errors import KyaraError
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,7 @@ def parameters_of(root: Path, step: str, declared: dict[str, params.Parameter], 
         raise KyaraError(f"{notebook}: papermill was given {', '.join(injected)} but no recipe; {fix}")
     edited = _edited(declared, namespace, injected)
     own = params.resolve(declared, injected | edited, notebook)
-    recipe, origin = own["recipe"], f"params/{own['recipe']}/{step}.yaml"
-    written, _ = params.load_recipe(root, recipe, step)
+    written, origin = recipes.load_recipe(root, own["recipe"], step)
     values = params.resolve(declared, written, origin) | {name: own[name] for name in [*injected, *edited]}
     _tell(declared, values, origin, injected, edited)
     namespace[FILLED] = {name: value for name, value in values.items() if name not in injected | edited}

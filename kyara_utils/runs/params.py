@@ -93,29 +93,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
 
 
-def recipes(root: Path) -> list[str]:
-    """Folders of params/ that hold a step's YAML; others there (accelerate's settings) are no recipes."""
-    return sorted({path.parent.name for path in (root / "params").glob("*/[0-9][0-9]_*.yaml")})
-
-
-def load_recipe(root: Path, recipe: str, step: str) -> tuple[dict[str, Any], str]:
-    """Return the flat YAML of one step of a recipe, and its path for messages. A missing file means all defaults."""
-    if recipe not in (known := recipes(root)):
-        raise KyaraError(f"no recipe {recipe} in params; {nearest(recipe, known)}")
-    path = root / "params" / recipe / f"{step}.yaml"
-    if not path.is_file():
-        return {}, f"params/{recipe}/{step}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise KyaraError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it") from error
-    if not isinstance(values, dict):
-        raise KyaraError(f"{path} must be flat `name: value` lines; correct it")
-    if values.get("recipe", recipe) != recipe:
-        raise KyaraError(f"{path} says recipe: {values['recipe']}, but lies in params/{recipe}; write recipe: {recipe}")
-    return values, f"params/{recipe}/{step}.yaml"
-
-
 def parse_settings(settings: list[str], steps: list[str]) -> dict[str, dict[str, Any]]:
     """Parse `--set step.name=value` options into {step: {name: value}}; a step may be given by its number."""
     parsed: dict[str, dict[str, Any]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kyara_utils.runs import manifest, params, steps
+from kyara_utils.runs import manifest, params, recipes, steps
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.execute import execute
@@ -48,7 +48,7 @@ class Job:
         step = self.chain[name]
         folder = steps.step_dir(self.root, self.recipe, name)
         reason = steps.why_stale(folder, steps.key_parts(self.root, self.recipe, step, self.values[name]))
-        again = [need for need in step.needs if need in redone]
+        again = [need for need in step.needs + step.optional if need in redone]
         return reason or (f"if the outputs of {again[0]} change" if again else "")
 
     def missing(self, name: str) -> str:
@@ -85,7 +85,7 @@ def run(
     Raises `KyaraError` at the first failing step; everything is checked before the first kernel starts.
     """
     job = Job.of(recipe, settings or [])
-    chosen = _selected(list(job.chain), only, first, last)
+    chosen = _selected(recipes.steps_of(job.root, recipe), only, first, last)
     if dry_run:
         return _look(job, chosen, plan)
     for name in chosen:
@@ -146,7 +146,8 @@ def _selected(names: list[str], only: str, first: str, last: str) -> list[str]:
 def status(recipe: str) -> list[dict[str, Any]]:
     """Each step of a recipe: done, stale (with the reason) or missing; when it ended, seconds, peak memory, rows."""
     root = find_root()
-    return [_state(root, recipe, step) for step in steps.load_steps(root).values()]
+    chain = steps.load_steps(root)
+    return [_state(root, recipe, chain[name]) for name in recipes.steps_of(root, recipe)]
 
 
 def _state(root: Path, recipe: str, step: steps.Step) -> dict[str, Any]:

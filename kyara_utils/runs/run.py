@@ -103,6 +103,10 @@ class Run:
             raise KyaraError(f"{path} is gone; rerun: python -m kyara_utils run {self.recipe} --only {need}")
         return path
 
+    def has(self, need: str) -> bool:
+        """Whether an upstream step is done; `input` raises where it is not."""
+        return manifest.read(steps.step_dir(self.root, self.recipe, need)) is not None
+
     def manifest_of(self, need: str) -> dict[str, Any]:
         """Manifest of an upstream step."""
         return self._done(need)

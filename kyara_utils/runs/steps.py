@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
-from kyara_utils.runs import manifest, params
+from kyara_utils.runs import manifest, params, recipes
 from kyara_utils.runs.env import runs_dir
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.source import code_hash
 
+FIELDS = ("needs", "uses", "folders", "calls", "packages", "optional")  # of a step, in the order of `Step`
 NO_FOLDER = {"", "bundled", "hub"}  # what a parameter that names a folder may say instead
 
 
@@ -19,7 +20,8 @@ NO_FOLDER = {"", "bundled", "hub"}  # what a parameter that names a folder may s
 class Step:
     """One notebook of the chain.
 
-    needs: steps whose outputs it reads; uses: rooms and files whose code decides its result;
+    needs: steps whose outputs it reads; optional: those of which it does without what they did not make;
+    uses: rooms and files whose code decides its result;
     folders: parameters that name a user's folder, whose state belongs to the key; calls: what it asks of LLMs, for
     `--dry-run` (see kyara_utils/llm/plan.py); packages: installed packages whose tables decide its result.
     """
@@ -30,6 +32,7 @@ class Step:
     folders: tuple[str, ...]
     calls: tuple[dict[str, Any], ...] = ()
     packages: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def load_steps(root: Path) -> dict[str, Step]:
@@ -37,8 +40,8 @@ def load_steps(root: Path) -> dict[str, Step]:
     content = yaml.safe_load((root / "params" / "pipeline.yaml").read_text(encoding="utf-8"))
     steps: dict[str, Step] = {}
     for name, fields in content["steps"].items():
-        step = Step(name, *(tuple(fields.get(key, ())) for key in ("needs", "uses", "folders", "calls", "packages")))
-        if missing := [need for need in step.needs if need not in steps]:
+        step = Step(name, *(tuple(fields.get(key, ())) for key in FIELDS))
+        if missing := [need for need in step.needs + step.optional if need not in steps]:
             raise KyaraError(f"params/pipeline.yaml: {name} needs {missing[0]}, which does not come before it")
         steps[name] = step
     return steps
@@ -57,7 +60,7 @@ def step_dir(root: Path, recipe: str, step: str) -> Path:
 def key_parts(root: Path, recipe: str, step: Step, values: dict[str, Any]) -> dict[str, Any]:
     """Everything that a step's result depends on, by name, so that a stale step can say what changed."""
     upstream = {}
-    for need in step.needs:
+    for need in step.needs + step.optional:
         done = manifest.read(step_dir(root, recipe, need))
         outputs = done["outputs"] if done else {}
         upstream[need] = {name: item["sha256"] for name, item in outputs.items()}
@@ -108,7 +111,7 @@ def _state(root: Path, value: str) -> str:
 def resolved(root: Path, recipe: str, step: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Parameters of a step: notebook defaults, then the recipe's YAML, then settings from the command line."""
     declared = params.declared(notebook_of(root, step))
-    given, origin = params.load_recipe(root, recipe, step)
+    given, origin = recipes.load_recipe(root, recipe, step)
     values = params.resolve(declared, given, origin)
     checked = params.resolve(declared, settings, f"--set {step}")
     return values | {name: checked[name] for name in settings} | {"recipe": recipe}

@@ -44,6 +44,11 @@ def prepare_conversations(rows: list[Row], tokenizer, max_length: int) -> tuple[
     return kept, rejects, counts
 
 
+def passes(rows: list[Row], epochs: float, tokens: int) -> float:
+    """Return the passes over prepared rows: those that make about `tokens` tokens, or `epochs` where it is 0."""
+    return tokens / sum(row["tokens"] for row in rows) if tokens and rows else epochs
+
+
 def _judge(messages: list[dict[str, str]], tokenizer, max_length: int) -> tuple[str, str, Row]:
     """Return (rule, detail, what a kept row gains)."""
     if problem := check_turns(messages):
