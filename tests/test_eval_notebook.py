@@ -76,12 +76,12 @@ def notebook(tmp_path, monkeypatch):
     for place in (kyara_utils.llm, stages):  # the judge's, and the models'
         monkeypatch.setattr(place, "connect", lambda model, *_: Scripted(_name(model), known(_name(model))))
 
-    def run_all(**given):
+    def run_all(judged=True, **given):
         finished = {}
         run = SimpleNamespace(
             root=tmp_path, store_path=tmp_path, path=lambda name: tmp_path / name,
             input=lambda step, name: tmp_path / ("judge_tests.csv" if name == "judge_tests" else ""),
-            finish=lambda **outputs: finished.update(outputs),
+            has=lambda step: judged, finish=lambda **outputs: finished.update(outputs),
         )  # fmt: skip
         space = {name: parameter.default for name, parameter in params.declared(NOTEBOOK).items()}
         space |= {"golden": "golden", "miniature_items": FEW, "run": run} | given
@@ -117,6 +117,12 @@ def test_without_data_the_cards_lines_stay_empty(tmp_path, notebook):
         assert 0 <= row["low"] <= row["corrected"] <= row["high"] <= 1 and row["n"]
     page = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     assert "7 of 13 published differences" in page and "| slip |" in page
+
+
+def test_without_step_06_the_judge_counts_as_untested(notebook):
+    """A variant that compares stages of SFT has no pairs and no DPO; its judge's wins stand uncorrected."""
+    space, finished = notebook(judged=False, compared=["base", "sft"])
+    assert space["tested"] == [] and space["pairwise"] and finished["outputs"]["items"].exists()
 
 
 def test_a_leaked_item_is_scored_apart(notebook):

@@ -16,7 +16,7 @@ from kyara_utils.runs.steps import load_steps
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STEPS = list(load_steps(ROOT))
-RECIPES = sorted(path for path in (ROOT / "params").glob("*/*.yaml"))
+RECIPES = sorted(path for path in (ROOT / "params").glob("*/[0-9][0-9]_*.yaml"))
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

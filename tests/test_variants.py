@@ -1,18 +1,24 @@
 """Variants of a recipe: one file, resolved, run and compared like any recipe."""
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from small_project import small_project
 
 from kyara_utils.evaluation.compare_runs import compare_runs
 from kyara_utils.evaluation.output_tables import FILES, item_rows
 from kyara_utils.llm.replay import shipped_calls
 from kyara_utils.runs import KyaraError, manifest, recipes, schemas, steps, write_rows
-from kyara_utils.runs.pipeline import Job, _selected, status
+from kyara_utils.runs.logs import show_messages
+from kyara_utils.runs.pipeline import Job, _selected, run, status
 from kyara_utils.training.data import passes
 
 ROOT = Path(__file__).resolve().parents[1]
+project = pytest.fixture(small_project)
 VARIANTS = recipes.variants(ROOT)
 
 
@@ -118,3 +124,26 @@ def test_an_item_is_kept_whole_beside_its_columns():
     """What a comparison needs differs by benchmark, so the scored row is kept as it was."""
     (row,) = item_rows([{"benchmark": "cited", "model": "sft", "id": "1", "citations": 2, "text": "長"}])
     assert json.loads(row["scored"])["citations"] == 2 and row["text"] == "長" and "長" not in row["scored"]
+
+
+def test_a_variant_takes_over_what_is_the_same(project, capsys):
+    """Three seeds of training would make the corpus three times; and what differs must not be taken."""
+    show_messages()
+    variants = project / "params/variants"
+    variants.mkdir()
+    (variants / "tiny-b.yaml").write_text("# n\nlike: tiny\n02: {n: 4}\n")
+    (variants / "tiny-c.yaml").write_text("# rate\nlike: tiny\n01: {rate: 0.5}\n")
+    run("tiny")
+    ledger = sqlite3.connect(project / "runs/tiny/calls.sqlite")
+    with closing(ledger):
+        ledger.execute("CREATE TABLE calls (key TEXT)")
+    assert run("tiny-b") == 1 and run("tiny-b") == 0
+    said = capsys.readouterr().out
+    assert "01_one                   taken from tiny" in said and "02_two                   runs" in said
+    taken = manifest.read(project / "runs/tiny-b/01_one")
+    assert taken["recipe"] == taken["key"]["params"]["recipe"] == "tiny-b" and taken["taken_from"] == "tiny"
+    assert (project / "runs/tiny-b/01_one/out.parquet").is_file() and (project / "runs/tiny-b/calls.sqlite").is_file()
+    assert run("tiny-c") == 1, "02 reads the same bytes from another 01, so it is taken"
+    (project / "runs/tiny/01_one/out.parquet").write_bytes(b"damaged")
+    shutil.rmtree(project / "runs/tiny-b/01_one")
+    assert run("tiny-b", only="01") == 1, "a damaged output is not handed on"

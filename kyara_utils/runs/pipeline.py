@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kyara_utils.runs import manifest, params, recipes, steps
+from kyara_utils.runs import manifest, params, recipes, steps, taken_over
 from kyara_utils.runs.env import find_root
 from kyara_utils.runs.errors import KyaraError
 from kyara_utils.runs.execute import execute
@@ -33,6 +33,7 @@ class Job:
     recipe: str
     chain: dict[str, steps.Step]
     values: dict[str, dict[str, Any]]
+    like: str = ""  # of a variant: its recipe
 
     @classmethod
     def of(cls, recipe: str, settings: list[str]) -> "Job":
@@ -41,7 +42,9 @@ class Job:
         chain = steps.load_steps(root)
         given = params.parse_settings(settings, list(chain))
         given = {name: steps.seen_from_here(root, chain[name], values) for name, values in given.items()}
-        return cls(root, recipe, chain, {n: steps.resolved(root, recipe, n, given.get(n, {})) for n in chain})
+        values = {name: steps.resolved(root, recipe, name, given.get(name, {})) for name in chain}
+        found = recipes.variant_of(root, recipe)
+        return cls(root, recipe, chain, values, found.like if found else "")
 
     def reason(self, name: str, redone: set[str] = frozenset()) -> str:
         """Why a step has to run, or ""; `redone`: steps that would run before it."""
@@ -93,12 +96,17 @@ def run(
             raise KyaraError(f"{name}: {missing}")
         if plan:
             job.planned(name, plan)
+    if job.like:
+        taken_over.begin_with_calls(job.root, recipe, job.like)
     return sum(_run_one(job, name) for name in chosen)
 
 
 def _run_one(job: Job, name: str) -> bool:
     if not (reason := job.reason(name)):
         log.info(f"{name:<24} fresh, skipped")
+        return False
+    if job.like and taken_over.take_over(job.root, job.recipe, job.like, job.chain[name], job.values[name]):
+        log.info(f"{name:<24} taken from {job.like}, where it is done with the same code, parameters and inputs")
         return False
     log.info(f"{name:<24} runs: {reason}{_last_cost(job.done(name))}")
     execute(job.root, job.recipe, job.chain[name], job.values[name])
