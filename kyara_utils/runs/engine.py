@@ -36,7 +36,8 @@ def map_batches(
 
     engine: `local` (this process, one after the other), `local:8` (processes) or `ray` (the cluster as large as it is).
     function: what can be pickled; it is sent to a worker once and may keep what it has loaded from one batch to the
-    next. One whose attribute `gpu` is true gets a GPU for itself where the cluster has any.
+    next. On a cluster one whose attribute `gpu` is true gets a GPU for itself where there are any, else one whose
+    attribute `node` is true a whole node: of what it loads there is one on each.
     Raises what the function raises, and `KyaraError` for a batch that costs every worker its life.
     """
     workers = processes(engine)
@@ -87,12 +88,13 @@ def _on_ray(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> It
     if not (first := list(islice(batches, 1))):
         return  # a step whose work is all stored needs no cluster
     ray = connected()
-    kind = "GPU" if getattr(function, "gpu", False) and ray.cluster_resources().get("GPU") else "CPU"
+    kind = worker_kind(function)
     pickled = ray.cloudpickle.dumps(function)
     task = (blake2b(pickled, digest_size=16).hexdigest(), [ray.put(pickled)])  # in a list, Ray does not fetch it
-    needed = {"num_gpus": 1, "max_calls": 0} if kind == "GPU" else {}  # Ray ends a GPU's worker after each task, else
     paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}  # the code beside the notebook
-    run = ray.remote(max_retries=RETRIES, scheduling_strategy="SPREAD", runtime_env=paths, **needed)(_work_on_ray)
+    run = ray.remote(max_retries=RETRIES, scheduling_strategy="SPREAD", runtime_env=paths, **taken_by(kind))(
+        _work_on_ray
+    )
     waiting: deque = deque()
     try:
         for batch in chain(first, batches):
@@ -137,6 +139,33 @@ def connected() -> Any:
     return ray
 
 
+def worker_kind(function: Callable) -> str:
+    """What a worker of a function takes of the cluster: a `GPU`, a whole `node` or a `CPU`."""
+    if getattr(function, "gpu", False) and connected().cluster_resources().get("GPU"):
+        return "GPU"
+    return "node" if getattr(function, "node", False) else "CPU"
+
+
+def taken_by(kind: str) -> dict[str, int]:
+    """What Ray is to give a worker of a kind.
+
+    It can be asked for CPUs but not for a node, so a worker for a whole one takes as many as the smallest node has, and
+    one that has twice as many holds two.
+    """
+    if kind == "GPU":
+        return {"num_gpus": 1, "max_calls": 0}  # else Ray ends a GPU's worker after each task
+    return {"num_cpus": min(_cpus(), default=1)} if kind == "node" else {}
+
+
 def ray_workers(kind: str = "CPU") -> int:
-    """CPUs or GPUs of the cluster as it is now; a batch takes one."""
+    """How many workers of a kind the cluster has room for as it is now."""
+    if kind == "node":
+        each = taken_by(kind)["num_cpus"]
+        return max(1, sum(cpus // each for cpus in _cpus()))
     return max(1, int(connected().cluster_resources().get(kind, 1)))
+
+
+def _cpus() -> list[int]:
+    """CPUs of each node that has any."""
+    found = (int(node["Resources"].get("CPU", 0)) for node in connected().nodes() if node["Alive"])
+    return [cpus for cpus in found if cpus]
