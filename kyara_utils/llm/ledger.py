@@ -97,6 +97,7 @@ class Ledger:
 
     alone: no other process opens the file meanwhile, so it may lie on a file system that several machines share
     (https://www.sqlite.org/wal.html, section 8), and every commit reaches the disk: it survives the machine, too.
+    Raises `KyaraError` for a file that another process holds so.
     """
 
     def __init__(self, path: Path, alone: bool = False):
@@ -106,6 +107,9 @@ class Ledger:
         self._uses: list[tuple[str, str, float]] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if alone:
+                self.path.touch()
+            file = self.path.stat().st_ino if alone else 0
             self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=5 if alone else 30)
             if alone:
                 self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -118,10 +122,20 @@ class Ledger:
             self._db.executescript(LAYOUT + f"PRAGMA user_version={VERSION};")
             if "raw" not in [row[1] for row in self._db.execute("PRAGMA table_info(failures)")]:
                 self._db.execute("ALTER TABLE failures ADD COLUMN raw TEXT NOT NULL DEFAULT ''")
+            if alone and self.path.stat().st_ino != file:  # moved meanwhile: nobody would read what is written to it
+                raise OSError("it was taken in meanwhile")
         except (sqlite3.Error, OSError) as error:
             raise KyaraError(
                 f"the call ledger {self.path} cannot be opened ({error}); free the disk, or move the file away"
             ) from error
+
+    def move(self, path: Path) -> None:
+        """Give the file, open `alone`, another name: from then on whoever opens the old one begins a new ledger."""
+        try:
+            self._db.execute("PRAGMA journal_mode=MEMORY")  # folds in the log: a file beside it would keep its name
+            self.path = self.path.rename(path)
+        except (sqlite3.Error, OSError) as error:
+            raise KyaraError(f"cannot move the call ledger {self.path} ({error}); free the disk, then rerun") from error
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the raw response of a call, or None."""
@@ -195,10 +209,8 @@ class Ledger:
     def used(self, times: Iterable[Span]) -> Iterator[tuple[Call, str]]:
         """Yield (call, stage) of the calls whose last use lies in one of these times, by stage and request: alike
         requests side by side compress well."""
-        order = "ORDER BY stage, request, key"
-        for *row, stage in self._db.execute(
-            f"SELECT {COLUMNS}, stage FROM uses JOIN calls USING (key) WHERE {_within(times)} {order}"
-        ):
+        found = f"SELECT {COLUMNS}, stage FROM uses JOIN calls USING (key) WHERE {_within(times)}"
+        for *row, stage in self._db.execute(f"{found} ORDER BY stage, request, key"):
             yield Call(*row), stage
 
     def lost(self, times: Iterable[Span]) -> int:
