@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 from loopback import loopback
 from scripted import Scripted, last, text
 
-from kyara_utils.__main__ import main, parser
+from kyara_utils.__main__ import main
 from kyara_utils.chat import views
 from kyara_utils.chat.grounded import answer_from, checked_claims
 from kyara_utils.chat.hosting import curl, look_at
@@ -382,15 +381,6 @@ def test_stops_of_a_model_that_thinks_aloud_are_cut_here():
     request = Request(ASK.messages, max_tokens=20, stop=("\n",))
     with loopback(lambda body: "三千九百五十二公尺。\n問：") as (url, _):
         assert asked(model(url, reasoning_tokens=50), url, request).text == "三千九百五十二公尺。"
-
-
-def test_commands_of_the_pages_are_understood():
-    """A page shows what was typed once; an option renamed since leaves it telling lies."""
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/chat.md", "README.md"))
-    typed = re.findall(r"python -m kyara_utils ((?:chat|serve) [^`|<\n\[]+)", text)
-    assert len(typed) >= 5
-    for line in typed:
-        assert parser().parse_args(shlex.split(line)).command in ("chat", "serve")
 
 
 class Toy:
