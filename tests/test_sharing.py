@@ -156,6 +156,21 @@ def test_rejects_with_a_benchmark_question_are_not_given_away(run):
     assert rows[0]["id"] not in ids and len(ids) == 19
 
 
+def test_errors_of_servers_are_not_given_away(run):
+    """They name hosts of somebody's network and accounts at providers, and say nothing to whoever reads the set."""
+    path = run / "02_rag_sft_synthesis/rejects.parquet"
+    rows = read_rows(path)
+    failed = {"id": "draft_1", "question": 'a text that says "error": "x"', "first": {"text": "", "error": ""}}
+    told = failed | {"id": "draft_2", "first": {"error": "Cannot connect to host 10.0.0.5:8000"}}
+    lost = [
+        reject("02", "call_failed", failed | {"id": "draft_3"}, "in organization org-1"),
+        *(reject("02", "empty", row) for row in (failed, told)),
+    ]
+    write_rows(path, rows + lost, REJECT)
+    ids = {row["id"] for one in sets_of(finished("tiny")) if one.name == "rejects" for row in one.rows()}
+    assert "draft_1" in ids and not ids & {"draft_2", "draft_3"}
+
+
 def test_rejects_that_the_run_did_not_make_stay_at_home(run):
     """A set whose licence is silent, read whole, would leave row by row with what was left out of it."""
     filtering, judging = run / "04_filtering", run / "06_dpo_pair_judging"

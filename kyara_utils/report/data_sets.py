@@ -16,7 +16,9 @@ from kyara_utils.runs.tables import Row
 
 CORPUS = "01_corpus_indexing"
 TRAIN, TEST = "train", "test"
-CALL = re.compile(r'(?<!\\)"call_[0-9a-f]{20}"')  # its id in a row's JSON
+CALL = re.compile(r'(?<!\\)"call_[0-9a-f]{20}"')  # its id in a row's JSON, not in a text of it
+ERROR = re.compile(r'(?<!\\)"error": "[^"]')
+PRIVATE = ("contamination", "call_failed")  # rules
 CONVERSATIONS, PREFERENCES, PASSAGES, REJECTS = ("base", "refined"), "preferences", "passages", "rejects"
 
 
@@ -46,8 +48,8 @@ def sets_of(found: Found) -> list[DataSet]:
     """The sets of the finished steps that hold a row, in the order in which a card lists them.
 
     The split `test` is what 05 held out of the training rows, and 06 of the pairs. Of the rejects only those that the
-    run made itself are given away, and none that holds a benchmark's question. Reads the origin of every training row
-    once, to know the passages, and the rejects of 04 and 06.
+    run made itself are given away, and none that holds a benchmark's question or a server's error. Reads the origin of
+    every training row once, to know the passages, and the rejects.
     """
     held = _ids(path_of(found, SFT, "held_out_parquet"))
     sets = []
@@ -59,14 +61,15 @@ def sets_of(found: Found) -> list[DataSet]:
         named = frozenset(name for row in _training_rows(sets) for name in passage_ids(row))
         sets.append(DataSet(PASSAGES, TRAIN, (path,), named, only=True))
     if paths := [path for step in (SYNTHESIS, MATHS, FILTERING, PAIRS) if (path := path_of(found, step, REJECTS))]:
-        sets.append(DataSet(REJECTS, TRAIN, tuple(paths), _leaks(paths) | _foreign(found)))
+        sets.append(DataSet(REJECTS, TRAIN, tuple(paths), _private(paths) | _foreign(found)))
     return [one for one in sets if one.count]
 
 
-def _leaks(paths: list[Path]) -> frozenset[str]:
-    """Ids of rejects that hold a benchmark's question: given away they would end in the next model's training."""
-    rows = chain.from_iterable(iter_rows(path, ["id", "rule"]) for path in paths)
-    return frozenset(row["id"] for row in rows if row["rule"] == "contamination")
+def _private(paths: list[Path]) -> frozenset[str]:
+    """Ids of rejects that hold a benchmark's question, which would end in the next model's training, or the error of a
+    call, which may name hosts and accounts."""
+    rows = chain.from_iterable(iter_rows(path, ["id", "rule", "row"]) for path in paths)
+    return frozenset(row["id"] for row in rows if row["rule"] in PRIVATE or ERROR.search(row["row"]))
 
 
 def _foreign(found: Found) -> frozenset[str]:
