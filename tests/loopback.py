@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 @contextmanager
 def loopback(reply, names=("toy",)):
     """Yield (address, bodies asked). reply(body) gives a text, (status, error text), (status, address it sends to) for
-    a redirection, or a list of raw events. names: of the models it lists; None has no list.
+    a redirection, or a list of raw events, with None at its end where the connection breaks. names: of the models it
+    lists; None has no list.
 
     A text is streamed in pieces of two characters where the request asks for a stream.
     """
@@ -33,7 +34,8 @@ def loopback(reply, names=("toy",)):
                 self._send(said[0], json.dumps({"error": {"message": said[1]}}), "application/json")
             elif body.get("stream"):
                 events = said if isinstance(said, list) else pieces(said)
-                self._send(200, "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]), "text/event-stream")
+                events = events[:-1] if events[-1] is None else [*events, "[DONE]"]
+                self._send(200, "".join(f"data: {event}\n\n" for event in events), "text/event-stream")
             else:
                 choice = {"message": {"content": said}, "text": said, "finish_reason": "stop"}
                 self._send(200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5}}), "application/json")

@@ -1,6 +1,7 @@
 """Talking to a run: streams, conversations, checked answers from an index, the terminal, serving and its check."""
 
 import functools
+import io
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from kyara_utils.chat.hosting import curl, look_at
 from kyara_utils.chat.library import library
 from kyara_utils.chat.speakers import Speaker, choose, missing, models_of
 from kyara_utils.chat.talk import Talk
-from kyara_utils.chat.terminal import Terminal, grounded_text
+from kyara_utils.chat.terminal import Terminal, grounded_text, lines
 from kyara_utils.llm import Model, Request
 from kyara_utils.llm.streaming import TooLong, asked, stream
 from kyara_utils.models import serving
@@ -70,6 +71,9 @@ def test_reasoning_is_not_said_and_a_broken_stream_is_an_error():
     assert [one.text for one in grown] == ["", "三千", "三千"] and grown[-1].truncated
     with loopback(lambda body: [json.dumps({"error": "out of memory"})]) as (url, _):
         with pytest.raises(KyaraError, match="broke off: out of memory; ask again"):
+            said(url)
+    with loopback(lambda body: [event(delta={"content": "玉山高三千"}), None]) as (url, _):
+        with pytest.raises(KyaraError, match="broke off: it ends without a reason; ask again"):
             said(url)
     with pytest.raises(KyaraError, match="nobody answers at http://127.0.0.1:9/v1/chat/completions"):
         said("http://127.0.0.1:9/v1")
@@ -264,6 +268,19 @@ def test_a_run_that_is_half_done_says_what_is_missing(tmp_path, monkeypatch):
     assert "the models of 07_dpo;" in missing("smoke", half)
 
 
+def test_the_base_model_is_the_one_that_was_trained(tmp_path):
+    """Step 08 writes its GGUF; once another base is trained, that of the old one would answer in the new one's name."""
+    outputs, gguf = {"base": {"sha256": "new"}}, tmp_path / "08_eval/base.gguf"
+    step = {"folder": tmp_path / "05_sft", "key": {"params": {"base_model": "a/b"}}, "outputs": outputs}
+    for folder in (gguf.parent, step["folder"] / "base"):
+        folder.mkdir(parents=True)
+    gguf.touch()
+    for inputs, current in (({"base": "new"}, True), ({"base": "old"}, False), ({}, False)):
+        base = models_of({"05_sft": step, "08_eval": {"key": {"inputs": {"05_sft": inputs}}}})["base"]
+        assert (base.gguf, bool(base.folder)) == ((str(gguf), False) if current else ("", True))
+    assert models_of({"05_sft": step})["base"].folder, "of an evaluation that has only begun nothing is known"
+
+
 def as_jinja(template):
     """Ollama's template in Jinja's words: the same actions and the same trimming of white space."""
     words = {
@@ -439,6 +456,18 @@ def test_a_real_terminal_talks_to_the_embedded_model(empty, tmp_path):
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0 and not list(tmp_path.rglob("*.sqlite"))
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_pipe_in_another_encoding_is_one_line(monkeypatch, errors):
+    """A traceback of a decoder does not say that the file is Big5; a slip of the keyboard must not end the talk."""
+    typed = io.TextIOWrapper(io.BytesIO("你好\n".encode() + "玉山多高\n".encode("big5")), "utf-8", errors)
+    monkeypatch.setattr(sys, "stdin", typed)
+    with pytest.raises(KyaraError, match="a line is not UTF-8 .*; convert it, as iconv -f big5 does"):
+        list(lines(False))
+    halves = io.TextIOWrapper(io.BytesIO(b"\xe7\x8e\n" + "玉山\n".encode()), "utf-8", "surrogateescape")
+    monkeypatch.setattr(sys, "stdin", halves)
+    assert list(lines(True)) == ["玉山"]
 
 
 def test_lines_of_a_pipe_are_answered(empty):

@@ -16,7 +16,7 @@ from kyara_utils.runs.finished import TRAINED, trained_models
 from kyara_utils.runs.params import nearest
 
 CONTEXT = 4096  # tokens of prompt and answer together
-BASE = "base"
+BASE, EVALUATION = "base", "08_eval"
 Finished = dict[str, dict[str, Any]]
 Server = EmbeddedServer | FolderServer
 
@@ -55,8 +55,10 @@ def _base(found: Finished) -> Model:
     step = found.get("05_sft")
     if not step or step["key"]["params"]["base_model"] == GEMMA:
         return replace(find_model(GEMMA), name=BASE, context=CONTEXT)
-    gguf = step["folder"].parent / "08_eval" / "base.gguf"  # which step 08 wrote
-    return trained(BASE, gguf if gguf.is_file() else step["folder"] / BASE, context=CONTEXT)
+    gguf = step["folder"].parent / EVALUATION / "base.gguf"  # which step 08 wrote, of this base model or one before
+    evaluated = found.get(EVALUATION, {"key": {"inputs": {}}})["key"]["inputs"].get("05_sft", {}).get(BASE)
+    current = evaluated == step["outputs"][BASE]["sha256"] and gguf.is_file()
+    return trained(BASE, gguf if current else step["folder"] / BASE, context=CONTEXT)
 
 
 def vocabulary_of(found: Finished) -> Path | None:

@@ -47,15 +47,24 @@ def _sources(index: Index | None) -> str:
 
 
 def lines(interactive: bool) -> Iterator[str]:
-    """What the user types, until Ctrl-D or Ctrl-C; lines of a pipe are echoed, so that its output can be read."""
+    """What the user types, until Ctrl-D or Ctrl-C; lines of a pipe are echoed, so that its output can be read.
+
+    Raises `KyaraError` for a pipe that is not UTF-8; of what is typed such a line is asked for again.
+    """
     if interactive:
         import readline  # noqa: F401  arrow keys and history in `input`
     while True:
         try:
             line = input(PROMPT)
+            line.encode()  # in a bare locale what is not UTF-8 comes as halves of surrogates, which no server takes
         except (EOFError, KeyboardInterrupt):
             sys.stdout.write("\n" if interactive else "")
             return
+        except UnicodeError as error:
+            if not interactive:
+                raise KyaraError(f"a line is not UTF-8 ({error.reason}); convert it, as iconv -f big5 does") from error
+            sys.stdout.write("that was not UTF-8; type it again\n")
+            continue
         if not interactive:
             sys.stdout.write(f"{line}\n")
         yield line

@@ -31,7 +31,7 @@ def stream(model: Model, url: str, request: Request) -> Iterator[Response]:
     """Yield the answer again and again as it grows, its reasoning apart; the last one has a `finish_reason`.
 
     url: the server's, ending in /v1. A server that does not stream gives its whole answer at once. Raises `TooLong`,
-    and `KyaraError` for any other refusal, a silent address or a connection that broke.
+    and `KyaraError` for any other refusal, a silent address or a connection that broke, if only by its silence.
     """
     with opened(model, url, request, {"stream": True}) as answer:
         if "event-stream" not in answer.headers.get("Content-Type", ""):
@@ -89,15 +89,20 @@ def _grown(model: Model, lines: Any) -> Iterator[Response]:
     text, reason = "", ""
     try:
         for line in lines:
-            if not line.startswith(DATA) or line[len(DATA) :].strip() == DONE:
+            if not line.startswith(DATA):
+                continue
+            if line[len(DATA) :].strip() == DONE:
+                reason = reason or "stop"
                 continue
             more, reason = _piece(json.loads(line[len(DATA) :]), reason)
             text += more
             if more:
                 yield _response(text, "")
+        if not reason:  # who closes the connection behind half an answer sends no error
+            raise Unreadable("it ends without a reason")
     except (OSError, ValueError, HTTPException) as error:
         raise KyaraError(f"{model.name} broke off: {str(error)[:200]}; ask again") from error
-    yield _response(text, reason or "stop")
+    yield _response(text, reason)
 
 
 def _piece(event: dict[str, Any], reason: str) -> tuple[str, str]:
