@@ -83,7 +83,7 @@ def test_a_conversation_keeps_its_turns_and_forgets_the_oldest():
     """A second question without the first answer is another conversation; a context that is full is no dead end."""
 
     def reply(body):
-        if len(body["messages"]) > 4:
+        if len(body["messages"]) > 4 or "很長" in body["messages"][-1]["content"]:
             return 400, "request (9 tokens) exceeds the available context size (8 tokens)"
         return f"答{len(body['messages'])}"
 
@@ -91,10 +91,13 @@ def test_a_conversation_keeps_its_turns_and_forgets_the_oldest():
         talk = Talk(Speaker(model(url)), "說中文。")
         for question in ("一", "二", "三"):
             list(talk.say(question))
+        with pytest.raises(TooLong):
+            list(talk.say("很長的文章"))
+        list(talk.say("四"))
     roles = [turn["role"] for turn in asked[1]["messages"]]
     assert roles == ["system", "user", "assistant", "user"] and asked[1]["messages"][2]["content"] == "答2"
-    assert talk.forgotten == 1 and [one.asked for one in talk.rounds] == ["二", "三"]
-    assert [turn["content"] for turn in asked[-1]["messages"]] == ["說中文。", "二", "答4", "三"]
+    assert talk.forgotten == 2 and [one.asked for one in talk.rounds] == ["三", "四"]
+    assert [turn["content"] for turn in asked[-1]["messages"]] == ["說中文。", "三", "答4", "四"]
     with loopback(lambda body: (400, "maximum context length is 8")) as (url, _), pytest.raises(TooLong):
         list(Talk(Speaker(model(url))).say("長"))
 

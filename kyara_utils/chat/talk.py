@@ -1,6 +1,6 @@
 """A conversation of several turns with one model, told as it is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ class Talk:
     def say(self, text: str) -> Iterator[Response]:
         """Yield the answer as it grows; the round counts once it is complete.
 
-        Where the conversation has become longer than the context, its oldest rounds are left out; a single message
-        that is too long raises `TooLong`.
+        Where the conversation has become longer than the context, its oldest rounds are left out; a message that is too
+        long by itself raises `TooLong`, and the conversation stays as it was.
         """
         response = Response("")
         for response in self._fitting(text):
@@ -44,22 +44,24 @@ class Talk:
         self.rounds.append(Round(text, response.text.strip(), response.truncated))
 
     def _fitting(self, text: str) -> Iterator[Response]:
-        while True:
+        for left_out in range(len(self.rounds) + 1):
+            kept = self.rounds[left_out:]
             try:
-                yield from self.speaker.stream(self._request(text))
-                return
+                yield from self.speaker.stream(self._request(text, kept))
             except TooLong:  # which comes before the first word
-                if not self.rounds:
+                if not kept:
                     raise
-                self.rounds, self.forgotten = self.rounds[1:], self.forgotten + 1
+            else:
+                self.rounds, self.forgotten = kept, self.forgotten + left_out
+                return
 
     def reset(self) -> None:
         """Begin anew; the system prompt stays."""
         self.rounds, self.forgotten = [], 0
 
-    def _request(self, text: str) -> Request:
-        model, asked = self.speaker.model, [*(one.asked for one in self.rounds), text]
-        said = [one.said for one in self.rounds]
+    def _request(self, text: str, rounds: Sequence[Round]) -> Request:
+        model, asked = self.speaker.model, [*(one.asked for one in rounds), text]
+        said = [one.said for one in rounds]
         penalty = REPEAT_PENALTY if model.embedded else 1.0
         options = {"temperature": self.temperature, "repeat_penalty": penalty, "max_tokens": self.speaker.most}
         if model.dialect != "completion":
