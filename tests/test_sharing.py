@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 from hub_stand_in import hub
-from run_folder import finish, finished_run
+from run_folder import CURATED, finish, finished_run
 
 from kyara_utils.__main__ import main
 from kyara_utils.models.gguf_file import Field, write_gguf
@@ -14,7 +14,7 @@ from kyara_utils.report import cards
 from kyara_utils.report.card_facts import data_licence, known_as, model_licence
 from kyara_utils.report.data_sets import passage_ids, sets_of
 from kyara_utils.runs import finished, manifest, read_rows, reject, write_csv, write_rows
-from kyara_utils.runs.schemas import REJECT
+from kyara_utils.runs.schemas import PREFERENCE, REJECT
 from kyara_utils.sharing.repositories import repositories
 from kyara_utils.sharing.uploading import readable_size
 
@@ -154,6 +154,24 @@ def test_rejects_with_a_benchmark_question_are_not_given_away(run):
     write_rows(path, [rows[0] | {"rule": "contamination"}, *rows[1:]], REJECT)
     ids = {row["id"] for one in sets_of(finished("tiny")) if one.name == "rejects" for row in one.rows()}
     assert rows[0]["id"] not in ids and len(ids) == 19
+
+
+def test_kept_rows_of_other_people_are_counted_before_they_are_sent(run, capsys):
+    """Whoever publishes a set that nobody licensed has to be told that it is in there."""
+    path = run / "04_filtering/base.parquet"
+    rows = read_rows(path)
+    notes = ({"file": "a.jsonl", "line": "1", "licence": "not checked"}, {"file": "b.jsonl", "line": "1"})
+    for row, note in zip(rows[1:], notes, strict=False):
+        row |= {"source": note["file"][0], "meta": json.dumps(note)}
+    write_rows(path, rows, CURATED)
+    path = run / "06_dpo_pair_judging/preferences.parquet"
+    pairs = read_rows(path)
+    pairs[0] |= {"source": "c", "verdicts": json.dumps(notes[0])}
+    write_rows(path, pairs, PREFERENCE)
+    assert main(["push", "tiny", "--to", "me/tiny", "--only", "dataset"]) == 0
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if "rows of" in line]
+    terms = {"a": "not checked", "b": "not stated", "c": "not checked"}
+    assert told == [f"rows of {name}: 1, licence: {licence}" for name, licence in terms.items()]
 
 
 def test_errors_of_servers_are_not_given_away(run):

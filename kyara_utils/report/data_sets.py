@@ -4,6 +4,7 @@ out of training, the passages that the rows were made from, and the rejects. Car
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +93,19 @@ def _made_here(row: Row, written: frozenset[str]) -> bool:
     named = (row["id"], made.get("row"), *(made.get("parents") or ()))
     rows = (name for name in named if str(name).startswith("conv_"))
     return bool(CALL.search(row["row"])) and not {"item", "label"} & made.keys() and written.issuperset(rows)
+
+
+def borrowed(sets: Sequence[DataSet]) -> Counter[tuple[str, str]]:
+    """{(source, its licence as far as known): rows} of the training rows and pairs that other people made."""
+    notes = {CONVERSATIONS[0]: "meta", PREFERENCES: "verdicts"}  # where `curation.published_files.origin` stands
+    found: Counter[tuple[str, str]] = Counter()
+    for one in (one for one in sets if one.name in notes):
+        column = notes[one.name]
+        for row in one.rows(["id", "source", column]):
+            note = json.loads(row[column] or "{}")
+            if {"file", "line"} <= note.keys():
+                found[row["source"], note.get("licence", "not stated")] += 1
+    return found
 
 
 def pair_sets(found: Found) -> list[DataSet]:

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kyara_utils.report import publication
 from kyara_utils.report.card_facts import UNKNOWN, data_licence, model_licence
 from kyara_utils.report.cards import file_of
-from kyara_utils.report.data_sets import sets_of
+from kyara_utils.report.data_sets import borrowed, sets_of
 from kyara_utils.report.site.entries import FILTERING, PAIRS, Found, path_of
 from kyara_utils.runs import KyaraError, RowWriter, finished, trained_models
 from kyara_utils.runs.env import find_root, runs_dir, writable
@@ -32,13 +32,14 @@ NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at
 class Repository:
     """One repository of the Hub: what it is (`dataset`, `model`, `gguf`), its name, its licence, its files.
 
-    files: {path in the repository: file on this machine}.
+    files: {path in the repository: file on this machine}; notes: what to know before it is sent.
     """
 
     kind: str
     name: str
     licence: str
     files: dict[str, Path]
+    notes: tuple[str, ...] = ()
 
     @property
     def hub_type(self) -> str:
@@ -93,8 +94,8 @@ class _Plan:
 
     def dataset(self) -> Repository:
         """All sets as Parquet, one file a split."""
-        folder = _emptied(self.folder / DATASET)
-        for one in sets_of(self.found):
+        folder, sets = _emptied(self.folder / DATASET), sets_of(self.found)
+        for one in sets:
             with RowWriter(folder / file_of(one), stored_schema(one.paths[0])) as out:
                 out.extend(one.rows())
         card = publication.dataset_text(self.found, self.data, _title(self.to), self.to, self.licence)
@@ -104,7 +105,9 @@ class _Plan:
             replace_text(folder / PAIR_CARD, publication.preference_text(*pairs, published=True))
         licence = data_licence(self.found, self.licence)
         shown = UNKNOWN if UNKNOWN in licence.values() else licence.get("license_name", licence["license"])
-        return Repository(DATASET, self.to, shown, _files(folder))
+        kept = borrowed(sets).items()
+        notes = tuple(f"rows of {source}: {rows:,}, licence: {terms}" for (source, terms), rows in kept)
+        return Repository(DATASET, self.to, shown, _files(folder), notes)
 
     def model(self) -> Repository:
         """Weights, tokenizer and the record of the training."""

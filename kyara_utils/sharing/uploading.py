@@ -16,11 +16,12 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def plan_lines(repositories: Sequence[Repository], public: bool) -> Iterator[str]:
-    """What would go where, a line a file: for people."""
+    """What would go where, a line a file, and what to know before: for people."""
     for one in repositories:
         seen = "public" if public else "private"
         yield f"{one.kind} {one.name} ({seen} where it is new, licence {one.licence}): {readable_size(one.size)}"
         yield from (f"  {readable_size(path.stat().st_size):>9}  {name}" for name, path in one.files.items())
+        yield from (f"  {note}" for note in one.notes)
 
 
 def readable_size(count: float) -> str:
