@@ -12,6 +12,7 @@ from kyara_utils.report import (
     plots_eval,
     plots_judge,
     plots_pairs,
+    plots_reading,
     plots_students,
     plots_training,
 )
@@ -36,6 +37,7 @@ FIGURES: dict[str, tuple[Callable, str]] = {
     "dpo_curve": (plots_training.dpo_curve, "dpo_curve"),
     "rounds": (plots_students.rounds, "rounds"),
     "generation": (plots_students.generation, "generation"),
+    "reading": (plots_reading.reading, "scores"),
     "scores": (plots_eval.benchmark_scores, "scores"),
     "paired_differences": (plots_eval.paired_differences, "differences"),
     "published_differences": (plots_eval.published_differences, "claims"),
