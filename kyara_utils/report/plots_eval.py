@@ -30,6 +30,7 @@ from kyara_utils.runs.tables import Row
 
 MINIATURE = "Miniature sets, no benchmark scores."
 WHISKERS = "Whiskers: 95 %, unscored items included either way."
+MOST = 30  # rows of a forest that can still be read
 CHANCE = {"multiple_choice": 0.25}
 
 
@@ -107,10 +108,13 @@ def benchmark_scores(rows: list[Row], miniature: bool = True) -> Figure:
 
 
 def _warning(rows: list[Row], miniature: bool) -> str:
-    real = ", ".join(dict.fromkeys(str(row["benchmark"]) for row in rows if row.get("dataset")))
+    """Which sets are miniatures, by name where not all are."""
     if not miniature:
         return ""
-    return f"Only {real} are benchmark data; the rest are miniature sets." if real else MINIATURE
+    small = dict.fromkeys(str(row["benchmark"]).replace("_", " ") for row in rows if not row.get("dataset"))
+    if len(small) == len({str(row["benchmark"]) for row in rows}):
+        return MINIATURE
+    return f"{MINIATURE[:-1]}: {', '.join(small)}." if small else ""
 
 
 def _pack(by: dict[str, list[Row]], most: int = 6) -> list[list[str]]:
@@ -168,7 +172,10 @@ def retrieval(rows: list[Row]) -> Figure:
 @figure_of
 def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
     """Rows of differences.csv {benchmark, metric (optional), model_a, model_b, n, difference, low, high} → dot and 95 %
-    interval each, in points of 100, with a line at no difference; `miniature` as in `benchmark_scores`."""
+    interval each, in points of 100, with a line at no difference; `miniature` as in `benchmark_scores`.
+
+    Of more than `MOST` rows one metric of each benchmark is drawn."""
+    rows, left = _main_metrics(rows) if len(rows) > MOST else (rows, 0)
     values = {column: 100 * numbers(rows, column) for column in ("difference", "low", "high")}
     labels = [
         wrapped(f"{benchmark.replace('_', ' ')} {row.get('metric') or ''}".strip() + f": {a} − {b}, n = {n}", 48)
@@ -179,8 +186,19 @@ def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
     colours = model_colours(names(rows, "model_a"))
     figure = _forest(labels, values, [colours[name] for name in names(rows, "model_a")])
     figure.axes[0].set_xlabel("difference of the shares right, in points")
-    title(figure, _apart(values, "paired differences"), _warning(rows, miniature))
+    more = f"{left} differences of other metrics are in the table alone." if left else ""
+    title(figure, _apart(values, "paired differences"), f"{more} {_warning(rows, miniature)}".strip())
     return figure
+
+
+def _main_metrics(rows: list[Row]) -> tuple[list[Row], int]:
+    """Rows of one metric for each benchmark, F1 or the first, and how many are left out."""
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        metrics.setdefault(str(row["benchmark"]), []).append(str(row.get("metric") or ""))
+    chosen = {benchmark: "f1" if "f1" in mine else mine[0] for benchmark, mine in metrics.items()}
+    kept = [row for row in rows if str(row.get("metric") or "") == chosen[str(row["benchmark"])]]
+    return kept, len(rows) - len(kept)
 
 
 @figure_of
