@@ -33,8 +33,13 @@ class Page:
         self.page = context.new_page()
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.said.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def _failed(self, request) -> None:
+        """A picture that was still loading when the next page was opened has not failed."""
+        if request.failure != "net::ERR_ABORTED":
+            self.said.append(f"failed: {request.url}")
 
     def open(self, name: str) -> "Page":
         """Go to a page, and wait until its script is ready where it has one."""

@@ -273,12 +273,12 @@ def test_a_run_that_is_half_done_says_what_is_missing(tmp_path, monkeypatch):
 
 def test_the_base_model_is_the_one_that_was_trained(tmp_path):
     """Step 08 writes its GGUF; once another base is trained, that of the old one would answer in the new one's name."""
-    outputs, gguf = {"base": {"sha256": "new"}}, tmp_path / "08_eval/base.gguf"
+    outputs, gguf = {"sft": {"sha256": "new"}}, tmp_path / "08_eval/base.gguf"
     step = {"folder": tmp_path / "05_sft", "key": {"params": {"base_model": "a/b"}}, "outputs": outputs}
     for folder in (gguf.parent, step["folder"] / "base"):
         folder.mkdir(parents=True)
     gguf.touch()
-    for inputs, current in (({"base": "new"}, True), ({"base": "old"}, False), ({}, False)):
+    for inputs, current in (({"sft": "new"}, True), ({"sft": "old"}, False), ({}, False)):
         base = models_of({"05_sft": step, "08_eval": {"key": {"inputs": {"05_sft": inputs}}}})["base"]
         assert (base.gguf, bool(base.folder)) == ((str(gguf), False) if current else ("", True))
     assert models_of({"05_sft": step})["base"].folder, "of an evaluation that has only begun nothing is known"

@@ -10,6 +10,7 @@ from test_preference import answer
 from kyara_utils.llm.client import Response
 from kyara_utils.llm.endpoints import Model
 from kyara_utils.preference import LlmJudge, Panel, judge_pairs, sppo_preferences
+from kyara_utils.preference.candidates import SEED_STEP
 from kyara_utils.preference.judge import Verdict
 from kyara_utils.preference.preference_rows import preference
 from kyara_utils.preference.rounds import rankers, train_rounds
@@ -25,15 +26,15 @@ cache, tiny_gguf, base, gemma2, rows = (
 
 
 class Model3:
-    """A model with three answers, one after the other; the judge below likes the longer one."""
+    """A model with three answers, one a sample; the judge below likes the longer one."""
 
     def __init__(self, *texts, finish="stop"):
         self.model, self.texts, self.finish, self.asked = Model("me", dialect="chat"), texts, finish, []
 
     def ask(self, requests, label="", progress=True, **checks):
         self.asked += requests
-        text = self.texts[(len(self.asked) // len(requests) - 1) % len(self.texts)]
-        return [Response(f"call_{text}", text, self.finish) for _ in requests]
+        texts = [self.texts[request.seed // SEED_STEP % len(self.texts)] for request in requests]
+        return [Response(f"call_{text}", text, self.finish) for text in texts]
 
 
 class Judge:

@@ -55,9 +55,9 @@ def _base(found: Finished) -> Model:
     step = found.get("05_sft")
     if not step or step["key"]["params"]["base_model"] == GEMMA:
         return replace(find_model(GEMMA), name=BASE, context=CONTEXT)
-    gguf = step["folder"].parent / EVALUATION / "base.gguf"  # which step 08 wrote, of this base model or one before
-    evaluated = found.get(EVALUATION, {"key": {"inputs": {}}})["key"]["inputs"].get("05_sft", {}).get(BASE)
-    current = evaluated == step["outputs"][BASE]["sha256"] and gguf.is_file()
+    gguf = step["folder"].parent / EVALUATION / "base.gguf"  # step 08 wrote it, of this base or of one before
+    evaluated = found.get(EVALUATION, {"key": {"inputs": {}}})["key"]["inputs"].get("05_sft")
+    current = evaluated == {name: item["sha256"] for name, item in step["outputs"].items()} and gguf.is_file()
     return trained(BASE, gguf if current else step["folder"] / BASE, context=CONTEXT)
 
 
