@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from kyara_utils.report.plots_reading import MOST, main_metrics
 from kyara_utils.report.style import (
     INK,
     WIDTH,
@@ -30,7 +31,6 @@ from kyara_utils.runs.tables import Row
 
 MINIATURE = "Miniature sets, no benchmark scores."
 WHISKERS = "Whiskers: 95 %, unscored items included either way."
-MOST = 30  # rows of a forest that can still be read
 CHANCE = {"multiple_choice": 0.25}
 
 
@@ -175,7 +175,7 @@ def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
     interval each, in points of 100, with a line at no difference; `miniature` as in `benchmark_scores`.
 
     Of more than `MOST` rows one metric of each benchmark is drawn."""
-    rows, left = _main_metrics(rows) if len(rows) > MOST else (rows, 0)
+    rows, left = main_metrics(rows) if len(rows) > MOST else (rows, 0)
     values = {column: 100 * numbers(rows, column) for column in ("difference", "low", "high")}
     labels = [
         wrapped(f"{benchmark.replace('_', ' ')} {row.get('metric') or ''}".strip() + f": {a} − {b}, n = {n}", 48)
@@ -189,16 +189,6 @@ def paired_differences(rows: list[Row], miniature: bool = True) -> Figure:
     more = f"{left} differences of other metrics are in the table alone." if left else ""
     title(figure, _apart(values, "paired differences"), f"{more} {_warning(rows, miniature)}".strip())
     return figure
-
-
-def _main_metrics(rows: list[Row]) -> tuple[list[Row], int]:
-    """Rows of one metric for each benchmark, F1 or the first, and how many are left out."""
-    metrics: dict[str, list[str]] = {}
-    for row in rows:
-        metrics.setdefault(str(row["benchmark"]), []).append(str(row.get("metric") or ""))
-    chosen = {benchmark: "f1" if "f1" in mine else mine[0] for benchmark, mine in metrics.items()}
-    kept = [row for row in rows if str(row.get("metric") or "") == chosen[str(row["benchmark"])]]
-    return kept, len(rows) - len(kept)
 
 
 @figure_of
