@@ -11,6 +11,7 @@ import yaml
 from kyara_utils.report import (
     plots_answers,
     plots_data,
+    plots_differences,
     plots_eval,
     plots_judge,
     plots_pairs,
@@ -192,9 +193,9 @@ FIGURES = [
     (plots_eval.benchmark_scores, SCORES, {}, "dpo 45.3 % against base 25.3 % (n = 160, intervals overlap)"),
     (plots_reading.reading, READ, {}, "article alone (character F1): dpo 60 %, base 40 % (n = 260)"),
     (plots_reading.reading, SCORES, {}, "No questions on documents were asked"),
-    (plots_eval.paired_differences, DIFFERENCES, {}, "1 of 2 paired differences exclude zero"),
+    (plots_differences.paired_differences, DIFFERENCES, {}, "1 of 2 paired differences exclude zero"),
     (
-        plots_eval.published_differences,
+        plots_differences.published_differences,
         CLAIMS,
         {},
         "1 of 2 published differences to Gemma-2-2b-it exclude zero",
@@ -321,7 +322,7 @@ def test_metrics_are_named_whole():
     figure = plots_eval.benchmark_scores([row | {"metric": metric} for row in SCORES])
     labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
     assert labels and all(" ".join(label.split("\n")[:-1]) == metric for label in labels)
-    figure = plots_eval.paired_differences([row | {"metric": metric} for row in DIFFERENCES])
+    figure = plots_differences.paired_differences([row | {"metric": metric} for row in DIFFERENCES])
     first = figure.axes[0].get_yticklabels()[0].get_text()
     assert " ".join(first.split()) == f"maths {metric}: sft − base, n = 40" and "\n" in first
 
@@ -344,7 +345,7 @@ def test_single_answers_make_no_radar():
 def test_parts_of_a_published_score_are_left_to_the_table():
     """Thirty-nine rows make a figure that no screen holds."""
     parts = [row | {"label": f"AlignBench: {name}"} for row in CLAIMS[:1] for name in ("Logic", "Overall")]
-    figure = plots_eval.published_differences([*CLAIMS, *parts])
+    figure = plots_differences.published_differences([*CLAIMS, *parts])
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["MATH-L5", "CRUX", "AlignBench: Overall"] and "1 part of benchmarks left out" in heading(figure)
 
@@ -353,7 +354,7 @@ def test_a_forest_stays_readable():
     """Sixty-five lines were five screens high."""
     one = {"model_a": "sft", "model_b": "base", "n": 9, "difference": 0.1, "low": 0.0, "high": 0.2}
     measured = [("open_book", metric) for metric in ("exact", "f1", "f1, distractors")] + [("maths", "")]
-    figure = plots_eval.paired_differences([{"benchmark": b, "metric": m} | one for b, m in measured * 10])
+    figure = plots_differences.paired_differences([{"benchmark": b, "metric": m} | one for b, m in measured * 10])
     assert len(figure.axes[0].get_yticklabels()) == 20 and "20 differences of other metrics" in heading(figure)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from kyara_utils.report import (
     plots_answers,
     plots_data,
+    plots_differences,
     plots_eval,
     plots_judge,
     plots_pairs,
@@ -39,8 +40,8 @@ FIGURES: dict[str, tuple[Callable, str]] = {
     "generation": (plots_students.generation, "generation"),
     "reading": (plots_reading.reading, "scores"),
     "scores": (plots_eval.benchmark_scores, "scores"),
-    "paired_differences": (plots_eval.paired_differences, "differences"),
-    "published_differences": (plots_eval.published_differences, "claims"),
+    "paired_differences": (plots_differences.paired_differences, "differences"),
+    "published_differences": (plots_differences.published_differences, "claims"),
     "pairwise": (plots_answers.pairwise, "pairwise"),
     "open_categories": (plots_answers.open_categories, "open_categories"),
     "step_times": (plots_training.step_times, "steps"),

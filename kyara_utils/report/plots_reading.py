@@ -16,7 +16,6 @@ PANELS = {  # (benchmark, metric) → words above a panel
     ("unanswerable", "recall"): "Says that the documents do not answer\n(share of those that do not)",
 }
 COLUMNS = 3
-MOST = 30  # differences that one figure can show
 
 
 @figure_of
@@ -65,13 +64,3 @@ def _finding(panel: tuple[str, str], rows: list[Row]) -> str:
     last = next((name for name in ("dpo", "sft", "sft_base") if name in values), first)
     what = PANELS[panel].replace("\n", " ")
     return f"{what}: {last} {percent(values[last])}, {first} {percent(values[first])} (n = {rows[0]['n']})"
-
-
-def main_metrics(rows: list[Row]) -> tuple[list[Row], int]:
-    """Rows of one metric for each benchmark, F1 or the first, and how many are left out."""
-    metrics: dict[str, list[str]] = {}
-    for row in rows:
-        metrics.setdefault(str(row["benchmark"]), []).append(str(row.get("metric") or ""))
-    chosen = {benchmark: "f1" if "f1" in mine else mine[0] for benchmark, mine in metrics.items()}
-    kept = [row for row in rows if str(row.get("metric") or "") == chosen[str(row["benchmark"])]]
-    return kept, len(rows) - len(kept)
